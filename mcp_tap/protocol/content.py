@@ -1,0 +1,120 @@
+"""Undoes a `Content-Encoding` on the copy, piece by piece, with a bound on what comes out (RFC 9110 §8.4).
+
+The traffic keeps its coding; only the record needs the plain bytes. A small body can unpack to gigabytes, so the
+output of one body ends at MAX_PLAIN and the rest is not looked at.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import Final
+
+import brotli
+import zstandard
+
+#: Plain bytes of one body that are looked at.
+MAX_PLAIN: Final = 8 * 1024 * 1024
+
+#: Coded bytes given at once to a decoder that cannot be told how much it may put out: zstd makes at most 128 kB of 4.
+_SLICE: Final = 128
+
+
+class ContentError(Exception):
+    """The body cannot be decoded; the text says why."""
+
+
+class TooLargeError(ContentError):
+    """The plain body is longer than MAX_PLAIN."""
+
+
+class Decoder:
+    """Decodes one body. ``feed`` raises ContentError, after which the rest of the body is lost to the record."""
+
+    __slots__ = ("_left", "_steps")
+
+    def __init__(self, encoding: bytes | None) -> None:
+        codings = [c.strip().lower() for c in (encoding or b"").split(b",")]
+        # codings are listed in the order in which they were applied: undo the last one first
+        self._steps = [_step(coding) for coding in reversed(codings) if coding not in (b"", b"identity")]
+        self._left = MAX_PLAIN
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the plain bytes that ``data`` adds. Raises ContentError."""
+        for step in self._steps:
+            try:
+                data = step(data, self._left + 1)
+            except ContentError:
+                raise
+            except Exception as error:  # each library has errors of its own, and none may leave here  # noqa: BLE001
+                raise ContentError(f"content coding: {error}") from None
+        self._left -= len(data)
+        if self._left < 0:
+            raise TooLargeError(f"longer than {MAX_PLAIN // (1024 * 1024)} MB")
+        return data
+
+
+_Step = Callable[[bytes, int], bytes]
+
+
+def _step(coding: bytes) -> _Step:
+    if coding in (b"gzip", b"x-gzip"):
+        return _inflate(zlib.MAX_WBITS | 16)
+    if coding == b"deflate":
+        return _deflate()
+    if coding == b"br":
+        return _brotli()
+    if coding == b"zstd":
+        return _sliced(zstandard.ZstdDecompressor(max_window_size=MAX_PLAIN).decompressobj().decompress)
+    raise ContentError(f"content coding {coding.decode('latin-1')[:40]!r} is not known")
+
+
+def _inflate(wbits: int) -> _Step:
+    decoder = zlib.decompressobj(wbits)
+
+    def step(data: bytes, limit: int) -> bytes:
+        plain = decoder.decompress(data, limit)
+        if decoder.unconsumed_tail:
+            raise TooLargeError(f"longer than {MAX_PLAIN // (1024 * 1024)} MB")
+        return plain
+
+    return step
+
+
+def _deflate() -> _Step:
+    """`deflate` is zlib's format by the book, but some servers send it without the wrapper (RFC 9110 §8.4.1.2)."""
+    chosen: _Step | None = None
+
+    def step(data: bytes, limit: int) -> bytes:
+        nonlocal chosen
+        if chosen is None:
+            if not data:
+                return b""
+            chosen = _inflate(zlib.MAX_WBITS if data[0] & 0x0F == 8 else -zlib.MAX_WBITS)
+        return chosen(data, limit)
+
+    return step
+
+
+def _brotli() -> _Step:
+    decoder = brotli.Decompressor()
+
+    def step(data: bytes, limit: int) -> bytes:
+        plain: bytes = decoder.process(data, output_buffer_limit=limit)
+        if not decoder.can_accept_more_data():
+            raise TooLargeError(f"longer than {MAX_PLAIN // (1024 * 1024)} MB")
+        return plain
+
+    return step
+
+
+def _sliced(decode: Callable[[bytes], bytes]) -> _Step:
+    def step(data: bytes, limit: int) -> bytes:
+        plain = bytearray()
+        for at in range(0, len(data), _SLICE):
+            plain += decode(data[at : at + _SLICE])
+            if len(plain) >= limit:
+                raise TooLargeError(f"longer than {MAX_PLAIN // (1024 * 1024)} MB")
+        return bytes(plain)
+
+    return step

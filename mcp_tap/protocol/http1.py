@@ -1,0 +1,352 @@
+"""Follows HTTP/1 on a copy of the bytes (RFC 9112).
+
+A follower must never be stricter than the two ends: they talk to each other, we only listen. So it accepts what
+servers in the field accept (bare LF, folded lines, odd methods, both lengths at once, marked), and where it cannot
+know where a message ends it says so once, as `Broken`, and is silent from there on. Nothing is guessed.
+
+There is one reader for each direction. The reader of responses asks which method it is answering, because the
+length of a response depends on it (RFC 9112 §6.3: HEAD, CONNECT).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import lru_cache
+from typing import Final
+
+#: A head longer than this is given up. Servers stop between 8 kB (nginx) and 64 kB (uvicorn); MCP sets no limit.
+MAX_HEAD: Final = 256 * 1024
+
+#: A chunk-size line with its extensions; real ones are under 20 bytes.
+MAX_CHUNK_LINE: Final = 16 * 1024
+
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb") +(\S+) +HTTP/(\d)\.(\d) *\Z")
+_STATUS_LINE: Final = re.compile(rb"HTTP/(\d)\.(\d) +(\d{3})(?: (.*))?\Z", re.DOTALL)
+_REQUEST_START: Final = re.compile(_TOKEN + rb" \S+ HTTP/1\.[01]\r?\n")
+_HEX: Final = re.compile(rb"[0-9A-Fa-f]{1,16}\Z")
+
+#: Header names in lower case; repeated ones joined by ", " (RFC 9110 §5.3).
+Headers = dict[bytes, bytes]
+
+
+@dataclass(slots=True, frozen=True)
+class Request:
+    """The head of a request."""
+
+    method: str
+    target: str  # as sent; bytes beyond ASCII read as Latin-1
+    minor: int  # HTTP/1.minor
+    headers: Headers
+
+
+@dataclass(slots=True, frozen=True)
+class Response:
+    """The head of a response, final or interim."""
+
+    status: int
+    reason: str
+    minor: int
+    headers: Headers
+
+
+class End(Enum):
+    """The end of a message."""
+
+    COMPLETE = auto()  # its length was reached
+    BY_CLOSE = auto()  # a response whose length is the end of the connection
+    TUNNEL = auto()  # from here on the bytes are no HTTP (101, CONNECT)
+
+
+@dataclass(slots=True, frozen=True)
+class Broken:
+    """The point from which the bytes cannot be followed, and why."""
+
+    reason: str
+
+
+#: What a reader reports, in order: a head, pieces of its body, its end. Interim responses have no end.
+Part = Request | Response | bytes | End | Broken
+
+
+class _State(Enum):
+    HEAD = auto()
+    FIXED = auto()
+    CHUNK_SIZE = auto()
+    CHUNK_DATA = auto()
+    CHUNK_END = auto()
+    TRAILERS = auto()
+    UNTIL_CLOSE = auto()
+    SILENT = auto()  # broken or tunnelled
+    LOST = auto()  # pieces are missing: wait for the next head
+
+
+class _Reader:
+    """What both directions share: collecting heads and counting bodies."""
+
+    __slots__ = ("_rest", "_searched", "_state", "_todo")
+
+    def __init__(self) -> None:
+        self._state = _State.HEAD
+        self._rest = bytearray()  # unread bytes of a head, a chunk line or a trailer
+        self._searched = 0  # how far _rest was searched for its end: a slow sender must not cost square time
+        self._todo = 0  # bytes left of a counted body or chunk
+
+    @property
+    def inside(self) -> bool:
+        """Whether a message has begun and its end was not seen."""
+        return self._state not in (_State.HEAD, _State.SILENT, _State.LOST) or bool(self._rest.strip(b"\r\n"))
+
+    def lose(self) -> None:
+        """Forget where we are: pieces are missing. The next piece that starts with a head starts anew."""
+        if self._state is not _State.SILENT:
+            self._state = _State.LOST
+        self._rest.clear()
+        self._searched = 0
+
+    def feed(self, data: bytes) -> list[Part]:
+        """Return what ``data`` adds."""
+        parts: list[Part] = []
+        if self._rest:
+            self._rest += data
+            if not self._rest_ends(parts):
+                return parts
+            data = bytes(self._rest)
+            self._rest.clear()
+            self._searched = 0
+        at, size = 0, len(data)
+        while at < size:
+            state = self._state
+            if state is _State.HEAD:
+                at = self._read_head(data, at, parts)
+            elif state is _State.FIXED or state is _State.CHUNK_DATA:
+                end = min(size, at + self._todo)
+                parts.append(data[at:end] if at or end < size else data)
+                self._todo -= end - at
+                at = end
+                if not self._todo:
+                    if state is _State.FIXED:
+                        self._finish(parts)
+                    else:
+                        self._state = _State.CHUNK_END
+            elif state is _State.UNTIL_CLOSE:
+                parts.append(data[at:])
+                break
+            elif state is _State.LOST:
+                if at or not self._starts(data):
+                    break
+                self._state = _State.HEAD
+            elif state is _State.SILENT:
+                break
+            else:
+                at = self._read_line(data, at, parts)
+        return parts
+
+    def end(self) -> list[Part]:
+        """Return what the end of this direction adds: a body that runs until the close is complete with it."""
+        if self._state is _State.UNTIL_CLOSE:
+            self._state = _State.SILENT
+            return [End.BY_CLOSE]
+        return []
+
+    # Private: heads
+
+    def _starts(self, data: bytes) -> bool:
+        raise NotImplementedError
+
+    def _open(self, head: bytes, parts: list[Part]) -> None:
+        raise NotImplementedError
+
+    def _finish(self, parts: list[Part]) -> None:
+        self._state = _State.HEAD
+        parts.append(End.COMPLETE)
+
+    def _break(self, reason: str, parts: list[Part]) -> None:
+        self._state = _State.SILENT
+        self._rest.clear()
+        parts.append(Broken(reason))
+
+    def _keep(self, rest: bytes, parts: list[Part]) -> None:
+        """Wait for the end of a head or a line that is not all there."""
+        self._rest[:] = rest
+        self._rest_ends(parts)
+
+    def _rest_ends(self, parts: list[Part]) -> bool:
+        """Whether what was kept has its end by now. Gives up when it is longer than anything real."""
+        rest, searched, self._searched = self._rest, self._searched, len(self._rest)
+        if self._state is _State.HEAD:
+            ended = rest.find(b"\n\r\n", max(0, searched - 2)) >= 0 or rest.find(b"\n\n", max(0, searched - 1)) >= 0
+        else:
+            ended = rest.find(b"\n", searched) >= 0
+        if not ended and len(rest) > (MAX_CHUNK_LINE if self._state is _State.CHUNK_SIZE else MAX_HEAD):
+            self._break("head or chunk line too long", parts)
+        return ended
+
+    def _read_head(self, data: bytes, at: int, parts: list[Part]) -> int:
+        # RFC 9112 §2.2: empty lines before a start line are ignored, a bare LF may end a line
+        while at < len(data) and data[at] in b"\r\n":
+            at += 1
+        if at == len(data):
+            return at
+        crlf = data.find(b"\n\r\n", at)
+        lf = data.find(b"\n\n", at, crlf if crlf >= 0 else len(data))
+        if crlf < 0 and lf < 0:
+            self._keep(data[at:], parts)
+            return len(data)
+        end, after = (crlf, crlf + 3) if lf < 0 else (lf, lf + 2)
+        self._open(data[at:end], parts)
+        return after
+
+    # Private: chunked bodies (RFC 9112 §7.1)
+
+    def _read_line(self, data: bytes, at: int, parts: list[Part]) -> int:
+        lf = data.find(b"\n", at)
+        if lf < 0:
+            self._keep(data[at:], parts)
+            return len(data)
+        line = data[at:lf].rstrip(b"\r")
+        if self._state is _State.CHUNK_SIZE:
+            size = line.split(b";", 1)[0].strip(b" \t")
+            if not _HEX.match(size):
+                self._break("chunk size is no hexadecimal number", parts)
+                return len(data)
+            self._todo = int(size, 16)
+            self._state = _State.CHUNK_DATA if self._todo else _State.TRAILERS
+        elif self._state is _State.CHUNK_END:
+            if line:
+                self._break("chunk longer than its size", parts)
+                return len(data)
+            self._state = _State.CHUNK_SIZE
+        elif not line:
+            self._finish(parts)
+        return lf + 1
+
+    def _begin_body(self, headers: Headers, parts: list[Part], *, response: bool) -> None:
+        """Choose how the end of the body will be known (RFC 9112 §6.3)."""
+        coding = headers.get(b"transfer-encoding")
+        length = headers.get(b"content-length")
+        if coding is not None:
+            # chunked is the last coding, or the length is unknown; it beats a Content-Length beside it
+            if coding.lower().rpartition(b",")[2].strip() == b"chunked":
+                self._state = _State.CHUNK_SIZE
+            elif response:
+                self._state = _State.UNTIL_CLOSE
+            else:
+                self._break("request with a transfer coding that is not chunked", parts)
+        elif length is not None:
+            values = {value.strip() for value in length.split(b",")}
+            text = values.pop()
+            if values or not text.isdigit() or len(text) > 18:
+                self._break("content length is no single number", parts)
+                return
+            self._todo = int(text)
+            if self._todo:
+                self._state = _State.FIXED
+            else:
+                self._finish(parts)
+        elif response:
+            self._state = _State.UNTIL_CLOSE
+        else:
+            self._finish(parts)
+
+
+class RequestReader(_Reader):
+    """Follows the bytes of a client."""
+
+    __slots__ = ()
+
+    def _starts(self, data: bytes) -> bool:
+        return _REQUEST_START.match(data) is not None
+
+    def _open(self, head: bytes, parts: list[Part]) -> None:
+        request = _read_request(head)
+        if isinstance(request, Broken):
+            self._break(request.reason, parts)
+            return
+        parts.append(request)
+        self._begin_body(request.headers, parts, response=False)
+
+    def tunnel(self) -> None:
+        """Stop following: the connection was handed to another protocol."""
+        self._state = _State.SILENT
+        self._rest.clear()
+
+
+class ResponseReader(_Reader):
+    """Follows the bytes of a server. ``answering`` returns the method of the oldest request without an answer."""
+
+    __slots__ = ("_answering",)
+
+    def __init__(self, answering: Callable[[], str | None]) -> None:
+        super().__init__()
+        self._answering = answering
+
+    def _starts(self, data: bytes) -> bool:
+        return data.startswith(b"HTTP/1.")
+
+    def _open(self, head: bytes, parts: list[Part]) -> None:
+        response = _read_response(head)
+        if isinstance(response, Broken):
+            self._break(response.reason, parts)
+            return
+        parts.append(response)
+        status = response.status
+        if status == 101 or (self._answering() == "CONNECT" and 200 <= status < 300):
+            self._state = _State.SILENT
+            parts.append(End.TUNNEL)
+        elif 100 <= status < 200:
+            pass  # interim: the final response follows (RFC 9110 §15.2)
+        elif status in (204, 304) or self._answering() == "HEAD":
+            self._finish(parts)
+        else:
+            self._begin_body(response.headers, parts, response=True)
+
+
+# A client repeats its head with every call of the same length, a server with every answer of the same second.
+# The entries hold credentials like the exchanges they came from: in memory only, and few.
+
+
+@lru_cache(maxsize=512)
+def _read_request(head: bytes) -> Request | Broken:
+    line, headers = _split(head)
+    match = _REQUEST_LINE.match(line)
+    if match is None:
+        return Broken("not an HTTP/1 request line")
+    method, target, major, minor = match.groups()
+    if major != b"1":
+        return Broken("not HTTP/1")
+    return Request(method.decode("ascii"), target.decode("latin-1"), int(minor), headers)
+
+
+@lru_cache(maxsize=512)
+def _read_response(head: bytes) -> Response | Broken:
+    line, headers = _split(head)
+    match = _STATUS_LINE.match(line)
+    if match is None:
+        return Broken("not an HTTP/1 status line")
+    major, minor, status, reason = match.groups()
+    if major != b"1":
+        return Broken("not HTTP/1")
+    return Response(int(status), (reason or b"").decode("latin-1"), int(minor), headers)
+
+
+def _split(head: bytes) -> tuple[bytes, Headers]:
+    """Return the start line and the headers of a head without its blank line."""
+    lines = head.replace(b"\r\n", b"\n").rstrip(b"\r").split(b"\n")
+    headers: Headers = {}
+    name = b""
+    for line in lines[1:]:
+        if line[:1] in (b" ", b"\t"):  # obs-fold (RFC 9112 §5.2)
+            if name in headers:
+                headers[name] += b" " + line.strip(b" \t")
+            continue
+        name, colon, value = line.partition(b":")
+        if not colon:
+            continue  # neither end fails on a line without a colon; nothing in it concerns us
+        name = name.strip(b" \t").lower()
+        value = value.strip(b" \t")
+        headers[name] = headers[name] + b", " + value if name in headers else value
+    return lines[0], headers
