@@ -43,9 +43,16 @@ class Kind(IntEnum):
     # recorder → relay, stream 0
     READY = 40  # the store is open, the desk listens
     REFUSED = 41  # JSON: {"error": "…", "hint": "…", "exit": 4}: cannot work at all
-    ACK = 42  # COUNT: records and bytes that are safe in the store (or counted as lost there)
+    ACK = 42  # COUNT: of all it was given, records and payload bytes that are safe in the store (or lost and counted)
     BUSY = 43  # JSON: [stream, …] with a call in flight, as of the header's time
     IDLE = 44  # JSON: [stream, …] whose last call has ended, as of the header's time
+
+
+#: ACK is cumulative: it counts records of every kind, stream 0 too, since this recorder got the channel. What was given
+#: to a recorder and not acknowledged when it died is what the GAP for its successor counts.
+
+#: After a GAP every stream that the dead recorder knew is announced again, by an OPEN with ``"resumed": true``; the
+#: next bytes of such a stream may begin anywhere in a message.
 
 
 class Closing:

@@ -1,0 +1,434 @@
+"""HTTP/1.1 framing, and no more of it than the relay needs.
+
+Theory of operation. In framed mode one thing of a request is edited, the value of `Host`, so the relay must know to
+the byte where each request head begins. `Requests` walks the client's direction: a head is collected up to its blank
+line, edited and let go; the body behind it is counted (`Content-Length`) or walked (chunk sizes and trailers) and
+passes as it came. What cannot be walked is refused, because a guess would edit somebody's body.
+
+`Responses` walks a copy of the other direction, for two questions only. Did the server switch protocols (101, or 2xx
+to CONNECT), so that nothing may be edited any more? And how many answers are still to come before one of our own may
+be sent? It never refuses: a response that it cannot follow is just not followed any longer.
+
+Both take bytes cut anywhere and come to the same result for every cut. There is no I/O here and no clock.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+#: Request heads beyond this are answered 431. Servers of this field allow 8 to 64 kB.
+MAX_HEAD: Final = 64 * 1024
+#: A chunk-size line with its extensions; RFC 9112 §7.1.1 asks for some bound, real ones have a dozen bytes.
+MAX_CHUNK_LINE: Final = 4 * 1024
+
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_BLANK_LINES: Final = re.compile(rb"(?:\r?\n)*")
+_HEAD_END: Final = re.compile(rb"\n\r?\n")
+_METHOD: Final = re.compile(_TOKEN)
+_VERSION: Final = re.compile(rb"HTTP/1\.[0-9]")
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.[0-9] +([1-9][0-9]{2})(?: [^\r]*)?\r?")
+_CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
+_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
+_SPACE: Final = b" \t"
+
+
+class Refusal(NamedTuple):
+    """Why a request gets an answer of ours instead of the server's: a status and two lines of text."""
+
+    status: int
+    what: str
+    hint: str
+
+
+def _request_line(line: bytes) -> tuple[bytes, bytes] | None:
+    """Return method and version, or None if no HTTP/1 server could read this. The target is the server's business."""
+    method, _, rest = line.removesuffix(b"\r").partition(b" ")
+    target, _, version = rest.rstrip(_SPACE).rpartition(b" ")
+    if not target.strip() or not _METHOD.fullmatch(method) or not _VERSION.fullmatch(version):
+        return None
+    return method, version
+
+
+class Chunks:
+    """Walks a chunked body (RFC 9112 §7.1) up to the end of its trailers."""
+
+    __slots__ = ("_left", "_line", "_phase", "_trailers", "bad", "done")
+
+    def __init__(self) -> None:
+        self.done = False
+        self.bad = False
+        self._left = 0  # bytes of chunk data still to come
+        self._line = b""  # the start of a line that is not complete
+        self._phase = "size"  # size | after (the line end behind the data) | trailer
+        self._trailers = 0  # bytes of trailers so far
+
+    def walk(self, data: bytes, at: int) -> int:
+        """Return the offset behind what belongs to the body. Sets ``done`` at its end and ``bad`` where it is none."""
+        size = len(data)
+        while at < size:
+            if self._left:
+                step = min(self._left, size - at)
+                self._left -= step
+                at += step
+                continue
+            room = MAX_CHUNK_LINE - len(self._line)
+            end = data.find(b"\n", at, at + room)
+            if end < 0:
+                if size - at >= room:
+                    self.bad = True
+                    return at + room
+                self._line += data[at:]
+                return size
+            line = (self._line + data[at:end]).removesuffix(b"\r")
+            self._line = b""
+            at = end + 1
+            self._take(line)
+            if self.done or self.bad:
+                break
+        return at
+
+    def _take(self, line: bytes) -> None:
+        if self._phase == "size":
+            match = _CHUNK_LINE.fullmatch(line)
+            if match is None:
+                self.bad = True
+            elif size := int(match[1], 16):
+                self._left, self._phase = size, "after"
+            else:
+                self._phase = "trailer"
+        elif self._phase == "after":
+            self.bad = line != b""
+            self._phase = "size"
+        elif line:
+            self._trailers += len(line)
+            self.bad = self._trailers > MAX_HEAD
+        else:
+            self.done = True
+
+
+class Requests:
+    """The client's direction: gives back what goes to the server, with every `Host` value replaced.
+
+    ``host`` is the value to send. ``allowed`` is asked for each value that is replaced, because the server's own check
+    against DNS rebinding cannot see it any more. ``methods`` collects, for `Responses`, what is waiting for an answer.
+    """
+
+    __slots__ = (
+        "_allowed",
+        "_chunks",
+        "_head",
+        "_host",
+        "_left",
+        "_scanned",
+        "in_body",
+        "methods",
+        "refusal",
+        "switch",
+    )
+
+    def __init__(self, host: bytes, allowed: Callable[[bytes], bool]) -> None:
+        self.methods: deque[bytes] = deque()
+        self.refusal: Refusal | None = None  # once set, nothing more passes
+        self.in_body = False  # the refusal concerns a request whose head has already passed
+        self.switch = False  # the last request asked for another protocol: what follows it depends on the answer
+        self._host = host
+        self._allowed = allowed
+        self._head = bytearray()
+        self._scanned = 0  # up to here there is no end of the head
+        self._left = 0  # bytes of a counted body still to come
+        self._chunks: Chunks | None = None
+
+    def feed(self, data: bytes, at: int = 0) -> tuple[bytes, int]:
+        """Return what to send on, and the offset up to which ``data`` was used.
+
+        That is all of it, except where ``switch`` was set or something was refused.
+        """
+        size = len(data)
+        if at == 0 and self._left >= size:
+            self._left -= size
+            return data, size
+        out: list[bytes] = []
+        while at < size and self.refusal is None:
+            if self._left:
+                end = min(at + self._left, size)
+                self._left -= end - at
+                out.append(data[at:end])
+                at = end
+            elif self._chunks is not None:
+                end = self._chunks.walk(data, at)
+                out.append(data[at:end])
+                at = end
+                if self._chunks.bad:
+                    self.in_body = True
+                    self._refuse(400, "the chunks of this request body cannot be followed")
+                elif self._chunks.done:
+                    self._chunks = None
+            elif self.switch:
+                break
+            else:
+                head, at = self._collect(data, at)
+                if head:
+                    out.append(self._pass(head))
+        return out[0] if len(out) == 1 else b"".join(out), at
+
+    def rest(self) -> bytes:
+        """Return the part of a head that was held back, once the client has gone. No server acts on half a head."""
+        rest = b"" if self.refusal else bytes(self._head)
+        self._head.clear()
+        return rest
+
+    def _refuse(self, status: int, what: str, hint: str = "") -> bytes:
+        self.refusal = Refusal(status, what, hint or "send HTTP/1.1 that says where each request ends")
+        return b""
+
+    def _collect(self, data: bytes, at: int) -> tuple[bytes, int]:
+        """Return a complete head, or nothing yet, and the offset behind what was used."""
+        head = self._head
+        before = len(head)
+        head += data[at : at + MAX_HEAD + 1 - before]
+        # RFC 9112 §2.2: empty lines before the request line are to be ignored
+        blank = _BLANK_LINES.match(head)
+        start = blank.end() if blank else 0
+        end = _HEAD_END.search(head, max(start, self._scanned - 2))
+        if self._unlike_request(head, start):
+            return self._refuse(400, "this is not an HTTP/1.1 request"), len(data)
+        if end is None:
+            if len(head) > MAX_HEAD:
+                return self._refuse(431, f"the request head is longer than {MAX_HEAD} bytes", "send less"), len(data)
+            self._scanned = len(head)
+            return b"", len(data)
+        used = at + end.end() - before
+        if end.end() > MAX_HEAD:
+            return self._refuse(431, f"the request head is longer than {MAX_HEAD} bytes", "send less"), len(data)
+        complete = bytes(head[: end.end()])
+        head.clear()
+        self._scanned = 0
+        return complete, used
+
+    @staticmethod
+    def _unlike_request(head: bytearray, start: int) -> bool:
+        """Whether what has come can no longer become a request: said at once, since no blank line may ever come."""
+        if start == len(head) or head[start:] == b"\r":
+            return False
+        if _METHOD.match(head, start) is None:
+            return True
+        end = head.find(b"\n", start)
+        return end >= 0 and _request_line(bytes(head[start:end])) is None
+
+    def _pass(self, head: bytes) -> bytes:
+        """Return the edited head and set up the walk over its body (RFC 9112 §6.3), or refuse."""
+        blank = _BLANK_LINES.match(head)
+        start = blank.end() if blank else 0
+        lines = head[start:].split(b"\n")
+        method, version = _request_line(lines[0]) or (b"", b"")
+        hosts: list[bytes] = []
+        lengths: set[bytes] = set()
+        codings: list[bytes] = []
+        switch = method == b"CONNECT"
+        name = b""
+        for index, line in enumerate(lines[1:-2], 1):
+            content = line.removesuffix(b"\r")
+            if b"\r" in content:
+                return self._refuse(400, "a header line has a bare CR")  # RFC 9112 §2.2: invalid, and read in two ways
+            if content[:1] in (b" ", b"\t"):
+                # RFC 9112 §5.2: folding. Servers differ in what they make of it; only fields that matter here count
+                if name in _OURS or index == 1:
+                    return self._refuse(400, "a folded header line in a field that frames the request")
+                continue
+            raw, colon, rest = content.partition(b":")
+            name = raw.strip().lower()
+            if name not in _OURS:
+                continue
+            if raw.lower() != name or not colon:
+                return self._refuse(400, "white space in a header name")  # RFC 9112 §5.1: must be refused
+            value = rest.strip(_SPACE)
+            if name == b"host":
+                hosts.append(value)
+                before = rest[: len(rest) - len(rest.lstrip(_SPACE))] if value else b""
+                after = line[len(raw) + 1 + len(before) + len(value) :]
+                lines[index] = raw + b":" + before + self._host + after
+            elif name == b"content-length":
+                lengths.update(part.strip(_SPACE) for part in value.split(b","))
+            elif name == b"transfer-encoding":
+                codings += [part.strip(_SPACE).lower() for part in value.split(b",") if part.strip(_SPACE)] or [b""]
+            else:
+                switch = True
+        if any(not self._allowed(value) for value in hosts):
+            return self._refuse(
+                421,
+                "this Host is not one that mcp-tap answers to",
+                "use a loopback name, or list the name under hosts in the section [proxy]",
+            )
+        if codings:
+            # RFC 9112 §6.1: both together, or a transfer coding in HTTP/1.0, is faulty framing; §6.3: chunked is last
+            if lengths or version == b"HTTP/1.0" or codings[-1] != b"chunked" or codings.count(b"chunked") != 1:
+                return self._refuse(400, "this Transfer-Encoding does not say where the request ends")
+            self._chunks = Chunks()
+        elif lengths:
+            length = lengths.pop()
+            if lengths or _LENGTH.fullmatch(length) is None:
+                return self._refuse(400, "this Content-Length does not say where the request ends")
+            self._left = int(length)
+        self.switch = switch
+        self.methods.append(method)
+        return head[:start] + b"\n".join(lines) if hosts else head
+
+
+_OURS: Final = frozenset((b"host", b"content-length", b"transfer-encoding", b"upgrade"))
+
+
+class Responses:
+    """A copy of the server's direction, followed as far as it can be."""
+
+    __slots__ = ("_chunks", "_head", "_left", "_methods", "_scanned", "_until_close", "following", "switched")
+
+    def __init__(self, methods: deque[bytes]) -> None:
+        self.following = True
+        self.switched = False  # to another protocol, by 101 or by 2xx to CONNECT
+        self._methods = methods
+        self._head = bytearray()
+        self._scanned = 0
+        self._left = 0
+        self._chunks: Chunks | None = None
+        self._until_close = False
+
+    @property
+    def between(self) -> bool:
+        """Whether the last byte seen was the end of a message."""
+        return not (self._head or self._left or self._chunks or self._until_close)
+
+    def feed(self, data: bytes) -> None:
+        """Take what the server sent."""
+        at, size = 0, len(data)
+        while at < size and self.following and not self.switched:
+            if self._until_close:
+                return
+            if self._left:
+                step = min(self._left, size - at)
+                self._left -= step
+                at += step
+            elif self._chunks is not None:
+                at = self._chunks.walk(data, at)
+                if self._chunks.bad:
+                    self.following = False
+                elif self._chunks.done:
+                    self._chunks = None
+            else:
+                at = self._collect(data, at)
+
+    def _collect(self, data: bytes, at: int) -> int:
+        head = self._head
+        before = len(head)
+        head += data[at : at + MAX_HEAD + 1 - before]
+        end = _HEAD_END.search(head, max(0, self._scanned - 2))
+        if end is None:
+            self.following = len(head) <= MAX_HEAD
+            self._scanned = len(head)
+            return len(data)
+        at += end.end() - before
+        lines = bytes(head[: end.end()]).split(b"\n")
+        head.clear()
+        self._scanned = 0
+        status = _STATUS_LINE.fullmatch(lines[0])
+        if status is None:
+            self.following = False
+        else:
+            self._begin(int(status[1]), lines[1:-2])
+        return at
+
+    def _begin(self, status: int, lines: list[bytes]) -> None:
+        """Decide how long the body is: the eight rules of RFC 9112 §6.3, in their order."""
+        if status == 101:
+            self.switched = True
+            return
+        if status < 200:
+            return  # interim: the final answer is still to come
+        if not self._methods:
+            self.following = False  # an answer that nobody asked for, such as an early 408
+            return
+        method = self._methods.popleft()
+        if method == b"CONNECT" and status < 300:
+            self.switched = True
+            return
+        if method == b"HEAD" or status in (204, 304):
+            return
+        lengths: set[bytes] = set()
+        codings: list[bytes] = []
+        for line in lines:
+            name, _, value = line.partition(b":")
+            name = name.strip().lower()
+            if name == b"content-length":
+                lengths.update(part.strip() for part in value.split(b","))
+            elif name == b"transfer-encoding":
+                codings += [part.strip().lower() for part in value.split(b",")]
+        if codings:
+            if codings[-1] == b"chunked":
+                self._chunks = Chunks()
+            else:
+                self._until_close = True
+        elif lengths:
+            length = lengths.pop()
+            if lengths or _LENGTH.fullmatch(length) is None:
+                self.following = False
+            else:
+                self._left = int(length)
+        else:
+            self._until_close = True
+
+
+class Framing:
+    """Both directions of one stream in framed mode."""
+
+    __slots__ = ("_held", "requests", "responses")
+
+    def __init__(self, host: bytes, allowed: Callable[[bytes], bool]) -> None:
+        self.requests = Requests(host, allowed)
+        self.responses = Responses(self.requests.methods)
+        self._held = b""
+
+    @property
+    def holding(self) -> bool:
+        """Whether what the client sends next cannot be read before the server has answered an offer to switch.
+
+        RFC 9110 §7.8 and §9.3.6: a client waits for that answer, so in practice nothing is ever held.
+        """
+        requests, responses = self.requests, self.responses
+        return requests.switch and bool(requests.methods) and responses.following and not responses.switched
+
+    @property
+    def refusal_due(self) -> bool:
+        """Whether it is now the turn of the refused request's answer, and the server has not begun one."""
+        requests, responses = self.requests, self.responses
+        ahead = len(requests.methods) - requests.in_body
+        return requests.refusal is not None and responses.following and responses.between and ahead == 0
+
+    def from_client(self, data: bytes) -> bytes:
+        """Return what goes to the server."""
+        if self._held:
+            data, self._held = self._held + data, b""
+        requests = self.requests
+        out, at = requests.feed(data)
+        while at < len(data) and requests.refusal is None:
+            # the last request offered to switch: go on once that is decided
+            if self.responses.switched:
+                return out + data[at:]
+            if self.holding:
+                self._held = data[at:]
+                return out
+            requests.switch = False
+            more, at = requests.feed(data, at)
+            out += more
+        return out
+
+    def from_server(self, data: bytes) -> bool:
+        """Follow what the server sent; return whether something held from the client may go on now."""
+        self.responses.feed(data)
+        return bool(self._held) and not self.holding
+
+    def rest(self) -> bytes:
+        """Return what was held back, once the client has gone."""
+        held, self._held = self._held, b""
+        return self.requests.rest() + held
