@@ -14,6 +14,7 @@ The errors::
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
@@ -151,9 +152,15 @@ def new_replica() -> str:
     return _base32(secrets.randbits(25), 5)
 
 
+def hash_session_id(raw: str, key: bytes) -> str:
+    """Return the keyed hash that stands for a raw `mcp-session-id`; ``key`` is the ``session_key`` of the recording."""
+    return "hash:" + hashlib.blake2b(raw.encode(errors="replace"), key=key, digest_size=16).hexdigest()
+
+
 # ----------------------------------------------------------------------------------------------------------- rows
 # What the tracker makes and a store writes. Rows are live objects: the tracker goes on changing a row that was
-# already written, and hands it over again. `pk` is 0 until a store has given it a number.
+# already written, and hands it over again. `pk` is 0 until a store has given it a number, `change` the number of its
+# last write.
 
 
 @dataclass(slots=True, eq=False)
@@ -168,6 +175,7 @@ class Connection:
     origin: Origin
     created_us: int
     pk: int = 0
+    change: int = 0
     origin_note: str | None = None  # what is uncertain about it: "adopted", "shared (3 starts)", …
     mcp_session_id: str | None = None
     era: Era | None = None
@@ -211,6 +219,7 @@ class Event:
     type: str  # the JSON-RPC method, or the name of what happened: session_start, http, …
     at_us: int
     pk: int = 0
+    change: int = 0
     connection: Connection | None = None
     seq: int = 0  # counts within the connection
     name: str | None = None  # tool, prompt or resource

@@ -1,0 +1,75 @@
+"""The read queries, once, over the views `sessions` and `events`: portable SQL with `:name` binds.
+
+Every one of them walks an index and stops at its limit, however long the recording is.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+SUMMARY: Final = """
+SELECT
+    (SELECT count(*) FROM connection) AS sessions,
+    (SELECT count(*) FROM connection WHERE status = 'active') AS active,
+    (SELECT count(*) FROM timeline) AS events
+"""
+
+SESSIONS: Final = "SELECT * FROM sessions ORDER BY started DESC, pk DESC LIMIT :limit"
+
+SESSIONS_SINCE: Final = """
+SELECT * FROM sessions WHERE last_active >= :since ORDER BY started DESC, pk DESC LIMIT :limit
+"""
+
+SESSION: Final = "SELECT * FROM sessions WHERE pk = :pk"
+
+#: Which sessions a reference can mean, best match first: `rank` 0 is an exact match. A prefix is a range, so that
+#: the indices serve it; `:end` is the first text behind everything that begins with `:ref`.
+SESSIONS_NAMED: Final = """
+SELECT pk, id AS name, id <> :ref AS rank FROM connection WHERE id >= :ref AND id < :end
+UNION
+SELECT connection.pk, connection.id, session.id <> :ref FROM session
+JOIN connection ON connection.session = session.pk WHERE session.id >= :ref AND session.id < :end
+UNION
+SELECT pk, id, mcp_session_id <> :ref FROM connection WHERE mcp_session_id >= :ref AND mcp_session_id < :end
+UNION
+SELECT pk, id, 0 FROM connection WHERE mcp_session_id = :hashed
+ORDER BY rank, pk DESC LIMIT :limit
+"""
+
+EVENTS: Final[dict[tuple[bool, bool], str]] = {
+    # (of one session, the last ones): within a session its own count is the order of time
+    (False, False): "SELECT * FROM events WHERE time >= :since ORDER BY time, pk LIMIT :limit",
+    (False, True): "SELECT * FROM events WHERE time >= :since ORDER BY time DESC, pk DESC LIMIT :limit",
+    (True, False): """
+        SELECT * FROM events WHERE connection_id = :session AND time >= :since ORDER BY seq LIMIT :limit
+    """,
+    (True, True): """
+        SELECT * FROM events WHERE connection_id = :session AND time >= :since ORDER BY seq DESC LIMIT :limit
+    """,
+}
+
+EVENT: Final = "SELECT * FROM events WHERE pk = :pk"
+
+EVENTS_NUMBERED: Final = "SELECT pk FROM timeline WHERE pk BETWEEN :first AND :last ORDER BY pk LIMIT :limit"
+
+#: What `Reader.event` knows beyond the view.
+EVENT_DETAILS: Final = """
+SELECT http_method, path, peer, stream, jsonrpc_id, headers_us / 1000.0 AS headers_ms,
+    first_event_us / 1000.0 AS first_event_ms, sse_events
+FROM timeline WHERE pk = :pk
+"""
+
+BODIES: Final = "SELECT side, codec, data, masked FROM body WHERE timeline = :pk"
+
+CHANGES: Final = "SELECT * FROM events WHERE change > :after ORDER BY change LIMIT :limit"
+
+#: What a late request may still belong to. The last line of the timeline may be newer than the connection's row.
+RECENT: Final = """
+SELECT connection.*, session.id AS session_id, provider.url AS upstream,
+    (SELECT max(seq) FROM timeline WHERE timeline.connection = connection.pk) AS last_seq
+FROM connection
+JOIN session ON session.pk = connection.session
+JOIN provider ON provider.pk = connection.provider
+WHERE last_active >= :since AND (status = 'active' OR end_reason IN ('idle_timeout', 'shutdown'))
+ORDER BY last_active DESC LIMIT :limit
+"""

@@ -1,0 +1,302 @@
+"""Writing a recording: live rows in, one transaction a batch.
+
+The numbers of rows (`pk`) and of writes (`change`) are counted in memory: there is one writer, and a lock sees to it.
+A row keeps the number it was given even if its first write fails, and every write of a row is an upsert of all of
+it, so a later write makes good for a lost one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+import orjson
+
+from mcp_tap.model import Connection, ConnectionState, ConnectionStatus, EndReason, Era, Origin, StoreError
+from mcp_tap.store import queries
+from mcp_tap.store.rows import iso
+from mcp_tap.store.sqlite import file, statements
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mcp_tap.model import Batch
+    from mcp_tap.store.sqlite.statements import Statements, Values
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+#: Seconds between checkpoints. With one each second a commit takes at most 9 ms; left to SQLite, up to 160 ms.
+_CHECKPOINT: Final = 1.0
+
+#: How many small rows are remembered as stored, and how many connections as not stored, at most.
+_REMEMBERED: Final = 10_000
+
+_IDLE: Final = "SELECT pk FROM connection WHERE status = 'active' AND last_active < ? ORDER BY last_active"
+#: Dated at the last activity, so that durations stay honest.
+_END_IDLE: Final = """
+UPDATE connection SET change = ?, status = 'ended', state = 'disconnected', end_reason = 'idle_timeout',
+    ended_us = last_active_us, ended = last_active
+WHERE pk = ? AND status = 'active' AND last_active < ?
+"""
+
+_WAITING: Final = """
+SELECT pk, connection, kind = 'request' AND direction = 'client_to_server' FROM timeline
+WHERE status = 'waiting_for_response' ORDER BY at_us, pk
+"""
+_ABANDON: Final = """
+UPDATE timeline SET change = ?, status = 'failed', failure_reason = 'abandoned',
+    message = 'the recording stopped before the answer was seen'
+WHERE pk = ?
+"""
+_OPEN: Final = "SELECT pk FROM connection WHERE open_calls > 0 OR open_streams > 0"
+_RESET: Final = "UPDATE connection SET change = ?, open_calls = 0, open_streams = 0, errors = errors + ? WHERE pk = ?"
+_COUNTERS: Final = """
+SELECT (SELECT coalesce(max(pk), 0) FROM connection), (SELECT coalesce(max(pk), 0) FROM timeline),
+    max((SELECT coalesce(max(change), 0) FROM connection), (SELECT coalesce(max(change), 0) FROM timeline))
+"""
+
+
+class _Work(NamedTuple):
+    """What writing a batch takes, and what is known once it is done."""
+
+    statements: Statements
+    known: set[tuple[str, str]]
+    connections: dict[Connection, None]
+
+
+class Writer:
+    """The one writer of a recording, as `mcp_tap.store.Writer` describes it."""
+
+    def __init__(self, path: Path, lock: file.Lock, thread: file.Thread, checkpoints: file.Thread) -> None:
+        self._path = path
+        self._lock = lock
+        self._thread = thread
+        self._checkpoints = checkpoints
+        self._written = asyncio.Event()  # since the last checkpoint
+        self._checkpointing: asyncio.Task[None] | None = None
+        self._closed = False
+        self._known: set[tuple[str, str]] = set()  # (table, identity) of small rows that are surely stored
+        self._unsaved: dict[Connection, None] = {}  # connections whose last write may have failed
+        self._last_connection = self._last_event = self._last_change = 0
+        self.replica = ""
+        self.session_key = b""
+        self.abandoned = 0
+
+    @classmethod
+    async def open(cls, path: Path) -> Writer:
+        """Open the recording at ``path``; raise StoreError when that is not possible."""
+        lock = await asyncio.to_thread(file.prepare, path)
+        threads = [file.Thread(lambda: file.connect(path)) for _ in range(2)]
+        opened: list[file.Thread] = []
+        try:
+            for thread in threads:
+                await thread
+                opened.append(thread)
+            writer = cls(path, lock, *threads)
+            await writer._run("opened", writer._take_over)
+        except BaseException:
+            for thread in opened:
+                await thread.close()
+            lock.release()
+            raise
+        writer._checkpointing = asyncio.create_task(writer._checkpoint())
+        return writer
+
+    async def write(self, batch: Batch) -> None:
+        """Write a batch in one transaction; see `mcp_tap.store.Writer`."""
+        work = self._statements(batch)  # all of it before anything is awaited: rows are live
+        await self._run("written", lambda db: _write(db, work.statements))
+        if len(self._known) > _REMEMBERED:
+            self._known.clear()
+        self._known |= work.known
+        for connection in work.connections:
+            self._unsaved.pop(connection, None)
+        self._written.set()
+
+    async def recent(self, since_us: int, limit: int) -> list[Connection]:
+        """Return what a late request may still belong to, newest first; see `mcp_tap.store.Writer`."""
+        found = await self._run("read", lambda db: _rows(db, queries.RECENT, since=iso(since_us), limit=limit))
+        return [_connection(row) for row in found]
+
+    async def end_idle(self, before_us: int) -> int:
+        """End what a dead recorder left active and nobody used since; see `mcp_tap.store.Writer`."""
+        before = iso(before_us)
+        idle = await self._run("read", lambda db: db.execute(_IDLE, (before,)).fetchall())
+        ends = [(change, pk, before) for change, (pk,) in enumerate(idle, self._last_change + 1)]
+        self._last_change += len(ends)
+        await self._run("written", lambda db: _write(db, [(_END_IDLE, ends)]))
+        return len(ends)
+
+    async def close(self) -> None:
+        """Write the log back into the file and let go of it."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._checkpointing is not None:
+            self._checkpointing.cancel()
+            await asyncio.wait([self._checkpointing])
+        try:
+            await self._thread.run(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone())
+        except sqlite3.Error as error:  # nothing is lost: it stays in the -wal file
+            log.warning("%s: the last checkpoint failed: %s", self._path, error)
+        finally:
+            await self._checkpoints.close()
+            await self._thread.close()
+            self._lock.release()
+
+    async def _run(self, verb: str, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self._closed:
+            raise StoreError(f"{self._path} cannot be {verb}: it is closed")
+        try:
+            return await self._thread.run(work)
+        except sqlite3.Error as error:
+            raise file.explain(error, self._path, verb) from error
+
+    async def _checkpoint(self) -> None:
+        """Move what was written from the log into the file, on a connection of its own beside the writer."""
+        failing = False
+        while True:
+            await self._written.wait()
+            self._written.clear()
+            try:
+                await self._checkpoints.run(lambda db: db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone())
+                failing = False
+            except sqlite3.Error as error:
+                if not failing:
+                    log.warning("%s: checkpoint failed, the -wal file grows: %s", self._path, error)
+                failing = True
+            await asyncio.sleep(_CHECKPOINT)
+
+    # ----------------------------------------------------------------------------------------- from rows to values
+
+    def _statements(self, batch: Batch) -> _Work:
+        """Give every row its numbers, and return what to run."""
+        connections = dict.fromkeys([*self._unsaved, *batch.connections])
+        events = list(dict.fromkeys([*batch.events, *(body.event for body in batch.bodies if not body.event.pk)]))
+        for event in events:
+            if not event.pk:
+                event.pk = self._last_event = self._last_event + 1
+        for event in events:  # grows: nothing may point to a row that has no number
+            if event.connection is not None and not event.connection.pk:
+                connections[event.connection] = None
+            for other in (event.operation, event.parent):
+                if other is not None and not other.pk:
+                    other.pk = self._last_event = self._last_event + 1
+                    events.append(other)
+        for tool in batch.tools:
+            if not tool.connection.pk:
+                connections[tool.connection] = None
+
+        surroundings = statements.Surroundings(self._known)
+        connection_rows: list[Values] = []
+        timeline_rows: list[Values] = []
+        change = self._last_change
+        for connection in connections:
+            if not connection.pk:
+                connection.pk = self._last_connection = self._last_connection + 1
+            connection.change = change = change + 1
+            connection_rows.append(statements.connection_values(connection, change))
+            surroundings.add(connection)
+        for event in events:
+            event.change = change = change + 1
+            timeline_rows.append(statements.timeline_values(event, change))
+        self._last_change = change
+        for tool in batch.tools:
+            surroundings.add(tool.connection)
+        if len(self._unsaved) < _REMEMBERED:
+            self._unsaved |= connections
+        return _Work(
+            [
+                *surroundings.statements(),
+                (statements.CONNECTION, connection_rows),
+                (statements.TIMELINE, timeline_rows),
+                (statements.BODY, [statements.body_values(body) for body in batch.bodies]),
+                (statements.TOOL_DEFINITION, [statements.definition_values(tool) for tool in batch.tools]),
+                (statements.TOOL_SEEN, [statements.seen_values(tool) for tool in batch.tools]),
+            ],
+            surroundings.added,
+            connections,
+        )
+
+    # -------------------------------------------------------------------------------------------- after a restart
+
+    def _take_over(self, db: sqlite3.Connection) -> None:
+        """Read where the counters stand, and close what the recorder before this one left open."""
+        self.replica, self.session_key = db.execute("SELECT replica, session_key FROM store").fetchone()
+        self._last_connection, self._last_event, change = db.execute(_COUNTERS).fetchone()
+        abandoned: list[Values] = []
+        errors = {pk: 0 for (pk,) in db.execute(_OPEN)}
+        for pk, connection, call in db.execute(_WAITING):
+            change += 1
+            abandoned.append((change, pk))
+            if connection is not None:
+                errors[connection] = errors.get(connection, 0) + (call or 0)
+        reset = [(number, errors[pk], pk) for number, pk in enumerate(sorted(errors), change + 1)]
+        self._last_change = change + len(reset)
+        _write(db, [(_ABANDON, abandoned), (_RESET, reset)])
+        self.abandoned = len(abandoned)
+
+
+# ------------------------------------------------------------------------------------------------- in the thread
+
+
+def _write(db: sqlite3.Connection, work: Statements) -> None:
+    """Run all of it in one transaction, all of them or none."""
+    try:
+        _transaction(db, work)
+    except (UnicodeEncodeError, OverflowError):
+        # A lone surrogate in a JSON string, a number beyond 64 bits: what no database takes must not cost the batch.
+        _transaction(db, [(sql, [tuple(map(_storable, row)) for row in rows]) for sql, rows in work])
+
+
+def _transaction(db: sqlite3.Connection, work: Statements) -> None:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        for sql, rows in work:
+            if rows:
+                db.executemany(sql, rows)
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # a full disk has already rolled it back
+            db.execute("ROLLBACK")
+        raise
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, int):
+        return max(-(2**63), min(value, 2**63 - 1))
+    return value
+
+
+def _rows(db: sqlite3.Connection, sql: str, **values: Any) -> list[dict[str, Any]]:
+    cursor = db.execute(sql, values)
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor]
+
+
+def _connection(row: dict[str, Any]) -> Connection:
+    """Return the live object of a stored row."""
+    same = (
+        "id session_id created_us pk change origin_note mcp_session_id protocol_version transport client_name"
+        " client_version client_capabilities client_address user_agent server_name server_version"
+        " server_capabilities instructions started_us last_active_us ended_us messages calls open_calls errors"
+        " dropped truncated open_streams request_bytes response_bytes replaces"
+    )
+    return Connection(
+        **{name: row[name] for name in same.split()},
+        origin=Origin(row["origin"]),
+        era=row["era"] and Era(row["era"]),
+        upstream=row["upstream"],
+        status=ConnectionStatus(row["status"]),
+        state=ConnectionState(row["state"]),
+        end_reason=row["end_reason"] and EndReason(row["end_reason"]),
+        seq=max(row["seq"], row["last_seq"] or 0),
+        tools=orjson.loads(row["tools"]),
+    )
