@@ -21,14 +21,13 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from mcp_tap.demo.client import Played, play
-from mcp_tap.demo.server import RunningServer, serve
 from mcp_tap.model import UpstreamError
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from collections.abc import AsyncIterator
 
-__all__ = ["Played", "RunningServer", "main", "play", "serve"]
+__all__ = ["Played", "main", "play"]
 
 #: Seconds until the tap has to accept connections, and until a process has to end when it is told to. The tap drains
 #: for 7 s and flushes for 2.

@@ -56,14 +56,14 @@ def _make(name: str) -> None:
     folder = CACHE / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    print(f"making .cache/sdk/{name}: {_pins(name)}", flush=True)  # noqa: T201
+    print(f"making .cache/sdk/{name}: {_pins(name)}", flush=True)
     if name == "node":
         (folder / "package.json").write_text('{"private": true}\n')
         quiet = ["--no-audit", "--no-fund", "--loglevel=error", "--save-exact"]
         subprocess.run(["npm", "install", *quiet, *NODE_PINS], cwd=folder, check=True, stdout=subprocess.DEVNULL)
     else:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        pip = [python_of(name), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        pip: list[str | Path] = [python_of(name), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
         subprocess.run([*pip, PYTHON_PINS[name]], check=True)
     (folder / "made").write_text(_pins(name))
 
@@ -74,7 +74,7 @@ def main() -> int:
         if _is_current(name):
             continue
         if name == "node" and not shutil.which("npm"):
-            print("npm is not installed: the TypeScript SDK is left out", file=sys.stderr)  # noqa: T201
+            print("npm is not installed: the TypeScript SDK is left out", file=sys.stderr)
             continue
         _make(name)
     return 0
