@@ -47,7 +47,7 @@ def _request_line(line: bytes) -> tuple[bytes, bytes] | None:
     """Return method and version, or None if no HTTP/1 server could read this. The target is the server's business."""
     method, _, rest = line.removesuffix(b"\r").partition(b" ")
     target, _, version = rest.rstrip(_SPACE).rpartition(b" ")
-    if not target.strip() or not _METHOD.fullmatch(method) or not _VERSION.fullmatch(version):
+    if b"\r" in rest or not target.strip() or not _METHOD.fullmatch(method) or not _VERSION.fullmatch(version):
         return None
     return method, version
 
