@@ -1,0 +1,65 @@
+# Everything runs in .venv, which is made when it is missing and brought up to date when pyproject.toml changes.
+#
+#   make demo             a sample server, the tap and sample clients, to look around  (ARGS=--once: one round)
+#   make test             the quick tests                                              (ARGS="-k redact" and the like)
+#   make test-all         every test, with the whole matrix of official SDKs
+#   make lint types       what has to be clean before a commit
+#   make bench            what the tap costs beside a direct connection
+
+.DEFAULT_GOAL := test
+.PHONY: setup demo test test-all lint types bench sdk clean
+.SILENT:
+
+# The first Python that is new enough.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done)
+
+BIN := .venv/bin
+
+# `pip install --group` (PEP 735) came with 25.1.
+$(BIN)/.pip:
+	test -n "$(PYTHON)" || { echo "mcp-tap needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	touch $@
+
+$(BIN)/.installed: $(BIN)/.pip pyproject.toml
+	echo "installing into .venv"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(BIN)/.developing: $(BIN)/.installed
+	echo "installing what tests and checks need"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group tests --group lint
+	touch $@
+
+setup: $(BIN)/.developing
+
+demo: $(BIN)/.installed
+	$(BIN)/mcp-tap demo $(ARGS)
+
+# Without a network the SDKs cannot be fetched: their tests are skipped then, and say so.
+test: setup
+	-$(BIN)/python tests/sdk/environments.py
+	$(BIN)/pytest -n auto -m "not matrix" $(ARGS)
+
+test-all: setup sdk
+	$(BIN)/pytest -n auto $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: setup
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python -m benchmarks $(ARGS)
+
+# The official MCP SDKs, each in an environment of its own.
+sdk: setup
+	$(BIN)/python tests/sdk/environments.py
+
+clean:
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
