@@ -1,0 +1,449 @@
+"""Which connection an exchange belongs to, and when a connection starts and ends.
+
+The rules, first match wins:
+
+1. `Mcp-Session-Id` on the request (legacy era; the modern one ignores the header);
+2. an `initialize` request: it opens a connection, keyed when a 2xx answer brings an id (servers put ids on refusals
+   too);
+3. **derived**, for what neither names: requests are grouped by who sends them (upstream, credential or address, user
+   agent, client name). Within such a key a start marker (`server/discover`, or an id of at most 1 that continues
+   nothing) opens a connection, unless the newest one has a call in flight or a TCP connection open: then two clients
+   may be at work, and the row says so. Any other request goes to the connection that last used its TCP connection,
+   else to the only live one, else to the only one whose last id is one less, else to the newest, and every live one
+   is marked as shared. Never an unmarked mixed row.
+
+A connection's states::
+
+     (none) ─first contact─► pending ─initialize 2xx, or the first 2xx─► active·connected
+                                │ refused, or 30 min                        │   ▲ any request
+                                ▼                    no stream, 2 min idle  ▼   │
+                              ended ◄── DELETE 2xx · 404 · idle limit ─── active·disconnected
+
+An idle end is dated at the last activity, so that durations stay honest. A late request re-opens the same row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from mcp_tap.model import (
+    Connection,
+    ConnectionState,
+    ConnectionStatus,
+    Direction,
+    EndReason,
+    Era,
+    Event,
+    Origin,
+    new_id,
+)
+from mcp_tap.protocol.exchange import Exchange, Stream
+from mcp_tap.protocol.jsonrpc import Implementation
+
+SECOND: Final = 1_000_000
+
+#: After this long without an open stream a connection counts as disconnected.
+QUIET_US: Final = 120 * SECOND
+
+#: A connection that was never initialised in this time is given up.
+PENDING_US: Final = 1800 * SECOND
+
+#: A refused `server/discover` waits this long for the `initialize` that falls back to the legacy era.
+PROBE_US: Final = 60 * SECOND
+
+#: A re-initialisation this soon after a 404 continues the session.
+REPLACE_US: Final = 60 * SECOND
+
+#: A derived connection is rolled over at these: nothing on the wire ever ends it.
+ROLL_US: Final = 24 * 3600 * SECOND
+ROLL_MESSAGES: Final = 10_000
+
+#: Connections that are remembered. Beyond it the ones that were idle longest are forgotten; their rows stay.
+MAX_LIVE: Final = 20_000
+
+#: Requests of one connection that can be waiting: a client that never gets answers must not fill the memory.
+MAX_WAITING: Final = 10_000
+
+
+@dataclass(slots=True, frozen=True)
+class Try:
+    """A call as far as it takes to recognise its next try or round."""
+
+    event: Event
+    arguments: bytes  # a hash of them
+    state: bytes = b""  # requestState of an input_required answer
+    asked: frozenset[str] = frozenset()  # the keys of its inputRequests
+
+
+@dataclass(slots=True, eq=False)
+class Live:
+    """What is remembered of a connection while it may still be used."""
+
+    row: Connection
+    key: bytes = b""  # of who sends, where that is what ties it together
+    start_seq: int = 0  # the line of the timeline that is kept for session_start
+    open: int = 0  # exchanges that have not ended
+    waiting: dict[tuple[Direction, bytes], Event] = field(default_factory=dict)
+    progress: dict[bytes, Event] = field(default_factory=dict)  # progress token -> the request that named it
+    tries: dict[tuple[str, str | None], Try] = field(default_factory=dict)  # last call of each name
+    accepted: bool = False  # by the server: no longer pending
+    last_id: int | None = None
+    starts: int = 1  # start markers that were seen on it
+    streams: set[int] = field(default_factory=set)  # open TCP connections that it used
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended. A late request may re-open it."""
+        return self.row.status is ConnectionStatus.ENDED
+
+    def line(self) -> int:
+        """Return the number of the next line of its timeline."""
+        self.row.seq += 1
+        return self.row.seq
+
+    def wait(self, direction: Direction, key: bytes, event: Event) -> None:
+        """Remember a request until its answer comes."""
+        if len(self.waiting) < MAX_WAITING:
+            self.waiting[direction, key] = event
+
+    def answer(self, direction: Direction, key: bytes, event: Event | None = None) -> Event | None:
+        """Return the request that an answer belongs to, and wait for it no longer.
+
+        With ``event`` only that very request is meant: the same id may be in flight a second time.
+        """
+        found = self.waiting.get((direction, key))
+        if found is None or (event is not None and found is not event):
+            return None
+        return self.waiting.pop((direction, key))
+
+
+class Connections:
+    """All connections that may still be used. ``changed`` is told of every row that has to be written again."""
+
+    def __init__(
+        self,
+        *,
+        changed: Callable[[Connection], None],
+        idle_us: int,
+        session_word: Callable[[str], str] = str,
+        trusted: Iterable[str] | None = None,
+    ) -> None:
+        """Start without any.
+
+        ``session_word`` gives the stored form of a session id: itself or its keyed hash. ``trusted`` are the networks
+        whose X-Forwarded-For is believed, None to take every address as it is.
+        """
+        self._changed = changed
+        self._idle_us = idle_us
+        self._session_word = session_word
+        self._trusted = None if trusted is None else [ipaddress.ip_network(net, strict=False) for net in trusted]
+        self._hash_key = secrets.token_bytes(32)  # made anew at each start: credentials cannot be looked up later
+        self._live: dict[int, Live] = {}  # by id() of the row, oldest activity first
+        self._by_session: dict[tuple[str, str], Live] = {}
+        self._by_key: dict[bytes, list[Live]] = {}  # oldest first
+        self._by_stream: dict[int, list[Live]] = {}  # who used an open TCP connection, the last one last
+        self._probes: dict[tuple[int | str, str], tuple[Event, int]] = {}
+        self._replaceable: dict[bytes, Live] = {}
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def all(self) -> list[Live]:
+        """Return every connection that is remembered."""
+        return list(self._live.values())
+
+    # Belonging
+
+    def of_session(self, x: Exchange, session_id: str, at_us: int) -> Live:
+        """Return the connection that a request names by `Mcp-Session-Id`; an id never seen is adopted."""
+        word = self._session_word(session_id)
+        live = self._by_session.get((x.stream.upstream, word))
+        if live is None:
+            live = self._new(x, Origin.HEADER, at_us)
+            live.row.origin_note = "adopted: it began before the recording"
+            live.row.era = Era.LEGACY
+            live.accepted = True
+            self._name(live, word)
+        return live
+
+    def opened(self, x: Exchange, client: Implementation | None, at_us: int) -> Live:
+        """Return a new connection for an `initialize` request."""
+        live = self._new(x, Origin.DERIVED, at_us)
+        live.row.era = Era.LEGACY
+        live.key = self._sender(x, None)
+        before = self._replaceable.pop(live.key, None)
+        if before is not None and at_us - (before.row.ended_us or 0) <= REPLACE_US:
+            known = (before.row.client_name, before.row.client_version)
+            if client is None or (client.name, client.version) == known:
+                live.row.replaces = before.row.id
+                live.row.session_id = before.row.session_id
+        return live
+
+    def accept(self, live: Live, session_id: str | None) -> None:
+        """Key a connection whose `initialize` was answered by 2xx: by the id it brought, else by who sends."""
+        if session_id is not None:
+            live.row.origin = Origin.HEADER
+            self._name(live, self._session_word(session_id))
+        else:
+            self._by_key.setdefault(live.key, []).append(live)
+        self._changed(live.row)
+
+    def derived(
+        self,
+        x: Exchange,
+        at_us: int,
+        *,
+        era: Era,
+        client: Implementation | None,
+        method: str | None,
+        number: int | None,
+    ) -> Live:
+        """Return the connection of a request that nothing on the wire names. ``number`` is an integer id."""
+        mine = self.on(x.stream)
+        if client is None and mine is not None and mine.row.origin is Origin.DERIVED:
+            key = mine.key  # a notification without metadata: the TCP connection tells who sends it
+        else:
+            key = self._sender(x, client if era is Era.MODERN else None)
+        lives = [live for live in self._by_key.get(key, ()) if not live.ended and not self._worn_out(live, at_us)]
+        if not lives:
+            return self._start(x, key, at_us, number, marker=_marks_start(method, number))
+        newest = lives[-1]
+        if mine is not None and mine in lives:
+            if _marks_start(method, number) and not _continues(mine, number):
+                if not newest.streams and not newest.waiting:
+                    return self._start(x, key, at_us, number, marker=True)
+                self._share(lives, newest)
+                newest.starts += 1
+            return mine
+        if _marks_start(method, number) and not any(_continues(live, number) for live in lives):
+            if not newest.streams and not newest.waiting:
+                return self._start(x, key, at_us, number, marker=True)
+            newest.starts += 1
+            self._share(lives, newest)
+            return newest
+        if len(lives) == 1:
+            return newest
+        before = [live for live in lives if number is not None and live.last_id == number - 1]
+        if len(before) == 1:
+            return before[0]
+        self._share(lives, newest)
+        return newest
+
+    def on(self, stream: Stream) -> Live | None:
+        """Return the connection that used a TCP connection last, if it can still be used."""
+        live = next(reversed(self._by_stream.get(stream.number, ())), None)
+        return None if live is None or live.ended else live
+
+    def use(self, live: Live, x: Exchange, at_us: int) -> None:
+        """Note that an exchange belongs to a connection."""
+        live.open += 1
+        live.row.open_streams += 1
+        number = x.stream.number
+        users = self._by_stream.setdefault(number, [])
+        if not users or users[-1] is not live:
+            if live in users:
+                users.remove(live)
+            users.append(live)
+            live.streams.add(number)
+        self.touch(live, at_us)
+
+    def leave(self, live: Live, at_us: int) -> None:
+        """Note that an exchange of a connection has ended."""
+        live.open -= 1
+        live.row.open_streams = max(0, live.row.open_streams - 1)
+        self.touch(live, at_us)
+
+    def touch(self, live: Live, at_us: int) -> None:
+        """Note activity."""
+        row = live.row
+        row.last_active_us = max(row.last_active_us, at_us)
+        row.state = ConnectionState.DISCONNECTED if live.ended else ConnectionState.CONNECTED
+        self._live.pop(id(row), None)
+        self._live[id(row)] = live
+        self._changed(row)
+
+    def stream_closed(self, stream: Stream) -> None:
+        """Note that a TCP connection is gone."""
+        for live in self._by_stream.pop(stream.number, ()):
+            live.streams.discard(stream.number)
+
+    # Probes
+
+    def park(self, x: Exchange, event: Event, at_us: int) -> None:
+        """Keep a refused `server/discover` for the `initialize` that follows it."""
+        self._probes[x.stream.number, ""] = (event, at_us)
+        self._probes[self.address(x), _agent(x)] = (event, at_us)
+
+    def probe_of(self, x: Exchange, at_us: int) -> Event | None:
+        """Return the refused probe that an `initialize` falls back from, once."""
+        found = self._probes.get((x.stream.number, "")) or self._probes.get((self.address(x), _agent(x)))
+        if found is None:
+            return None
+        event, parked_us = found
+        self._probes = {k: v for k, v in self._probes.items() if v[0] is not event}
+        return event if at_us - parked_us <= PROBE_US else None
+
+    # Ends
+
+    def end(self, live: Live, reason: EndReason, at_us: int) -> None:
+        """End a connection."""
+        row = live.row
+        row.status, row.state, row.end_reason, row.ended_us = (
+            ConnectionStatus.ENDED,
+            ConnectionState.DISCONNECTED,
+            reason,
+            at_us,
+        )
+        if reason is EndReason.SESSION_NOT_FOUND:
+            self._replaceable[live.key] = live
+        if live.key:
+            self._unkey(live)
+        self._changed(row)
+
+    def reopen(self, live: Live) -> None:
+        """Take up a connection again that had ended, because it is used."""
+        row = live.row
+        row.status, row.state, row.end_reason, row.ended_us = (
+            ConnectionStatus.ACTIVE,
+            ConnectionState.CONNECTED,
+            None,
+            None,
+        )
+        self._changed(row)
+
+    def due(self, at_us: int) -> list[tuple[Live, EndReason, int]]:
+        """Return the connections whose time is over, why, and when that was; mark the quiet ones."""
+        over: list[tuple[Live, EndReason, int]] = []
+        for live in self._live.values():
+            row = live.row
+            if live.ended or live.open:
+                continue
+            idle_us = at_us - row.last_active_us
+            if not live.accepted and at_us - row.created_us > PENDING_US:
+                over.append((live, EndReason.INITIALIZE_FAILED, row.last_active_us))
+            elif idle_us > self._idle_us:
+                over.append((live, EndReason.IDLE_TIMEOUT, row.last_active_us))
+            elif idle_us > QUIET_US and row.state is ConnectionState.CONNECTED:
+                row.state = ConnectionState.DISCONNECTED
+                self._changed(row)
+        self._probes = {k: v for k, v in self._probes.items() if at_us - v[1] <= PROBE_US}
+        self._replaceable = {k: v for k, v in self._replaceable.items() if at_us - (v.row.ended_us or 0) <= REPLACE_US}
+        self._forget()
+        return over
+
+    def restore(self, rows: Iterable[Connection]) -> None:
+        """Remember connections of an earlier run: a request with a known id continues its row."""
+        for row in rows:
+            live = Live(row, start_seq=1, accepted=True)
+            self._live[id(row)] = live
+            if row.mcp_session_id is not None:
+                self._by_session[row.upstream, row.mcp_session_id] = live
+
+    # Who sends
+
+    def address(self, x: Exchange) -> str:
+        """Return the client's address without its port."""
+        peer = x.stream.peer.rpartition(":")[0].strip("[]")
+        if self._trusted is None:
+            return peer
+        forwarded = x.request.headers.get(b"x-forwarded-for", b"").decode("latin-1")
+        # the right-most address that no trusted proxy added
+        for address in (peer, *reversed([part.strip() for part in forwarded.split(",") if part.strip()])):
+            try:
+                if not any(ipaddress.ip_address(address) in net for net in self._trusted):
+                    return address
+            except ValueError:
+                break
+            peer = address
+        return peer
+
+    def _sender(self, x: Exchange, client: Implementation | None) -> bytes:
+        """Return a keyed hash of who sends: the credential itself is never kept."""
+        headers = x.request.headers
+        credential = headers.get(b"authorization") or headers.get(b"x-api-key")
+        who = b"c" + credential if credential else b"a" + self.address(x).encode()
+        name = (client.name or "", client.version or "") if client else ("", "")
+        words = (x.stream.upstream.encode(), who, headers.get(b"user-agent", b""), *(word.encode() for word in name))
+        return hashlib.blake2b(b"\0".join(words), key=self._hash_key, digest_size=16).digest()
+
+    # Private
+
+    def _new(self, x: Exchange, origin: Origin, at_us: int) -> Live:
+        row = Connection(
+            id=new_id("scn_", at_us),
+            session_id=new_id("ses_", at_us),
+            origin=origin,
+            created_us=at_us,
+            last_active_us=at_us,
+            upstream=x.stream.upstream,
+            client_address=self.address(x),
+            user_agent=_agent(x)[:256] or None,
+            transport="streamable_http",
+        )
+        live = Live(row)
+        self._live[id(row)] = live
+        return live
+
+    def _start(self, x: Exchange, key: bytes, at_us: int, number: int | None, *, marker: bool) -> Live:
+        live = self._new(x, Origin.DERIVED, at_us)
+        live.key = key
+        live.last_id = number
+        if not marker:
+            live.row.origin_note = "its beginning was not seen"
+        self._by_key.setdefault(key, []).append(live)
+        return live
+
+    def _name(self, live: Live, word: str) -> None:
+        live.row.mcp_session_id = word
+        self._by_session[live.row.upstream, word] = live
+
+    def _share(self, lives: list[Live], newest: Live) -> None:
+        starts = max(2, newest.starts, len(lives))
+        for live in lives:
+            live.row.origin_note = f"shared ({starts} starts)"
+            self._changed(live.row)
+
+    def _worn_out(self, live: Live, at_us: int) -> bool:
+        row = live.row
+        return (
+            (not live.open and at_us - row.last_active_us > self._idle_us)
+            or at_us - row.created_us > ROLL_US
+            or row.messages >= ROLL_MESSAGES
+        )
+
+    def _unkey(self, live: Live) -> None:
+        lives = self._by_key.get(live.key)
+        if lives and live in lives:
+            lives.remove(live)
+            if not lives:
+                del self._by_key[live.key]
+
+    def _forget(self) -> None:
+        """Drop what was idle longest, ended ones first, down to the bound."""
+        excess = len(self._live) - MAX_LIVE
+        if excess <= 0:
+            return
+        idle = [live for live in self._live.values() if not live.open]
+        for live in sorted(idle, key=lambda live: (not live.ended, live.row.last_active_us))[:excess]:
+            del self._live[id(live.row)]
+            self._unkey(live)
+            if live.row.mcp_session_id is not None:
+                self._by_session.pop((live.row.upstream, live.row.mcp_session_id), None)
+
+
+def _agent(x: Exchange) -> str:
+    return x.request.headers.get(b"user-agent", b"").decode("latin-1")
+
+
+def _marks_start(method: str | None, number: int | None) -> bool:
+    return method == "server/discover" or (number is not None and number <= 1)
+
+
+def _continues(live: Live, number: int | None) -> bool:
+    """Whether an id goes on where a connection was: counting up, or the same id for every call."""
+    return number is not None and live.last_id is not None and number in (live.last_id, live.last_id + 1)

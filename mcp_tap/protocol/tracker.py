@@ -1,0 +1,664 @@
+"""From exchanges to facts: what every message was, how it went and how long it took.
+
+The tracker is told of each exchange by its stream (`exchange.Observer`), asks `connections` whom it belongs to, and
+keeps one row per message: a request becomes a row when it is complete, and the same row is changed when its answer,
+its cancellation or its loss is seen. `take` hands over what is new or changed since the last time.
+
+How an answer finds its request (ids are compared as JSON text, so that `1` is not `"1"`):
+
+- in the exchange that carried the request, where an error with a null or foreign id belongs to it all the same;
+- else among everything that waits in the connection, in the direction opposite to the answer: each side has a
+  number space of its own;
+- else it is kept as a row of its own, kind `response`.
+
+An `initialize` or a `server/discover` has no connection until its answer decides it: a 401 opens nothing, and a
+refused `server/discover` is a probe that belongs to the `initialize` after it. Such an exchange is *opening*.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from msgspec import UNSET, Raw
+
+from mcp_tap.model import Batch, Direction, EndReason, Era, Event, FailureReason, Kind, Outcome, Side, Status
+from mcp_tap.protocol.connections import Connections, Live, Try
+from mcp_tap.protocol.exchange import MAX_EXCERPT, Ended, Exchange, Stream
+from mcp_tap.protocol.jsonrpc import MAX_WORD, Envelope, Error, Frame, Params, Result, Unparsed
+from mcp_tap.protocol.ledger import Ledger
+from mcp_tap.protocol.redact import NONE, Redactor, Secrets
+from mcp_tap.protocol.revisions import LASTING, REVISIONS, era_of
+from mcp_tap.protocol.verdict import SUCCESS, Verdict, of_error, of_http, of_result, of_silence
+
+#: Tools that a session's row names, calls whose next try would be recognised, progress tokens.
+MAX_TOOLS: Final = 200
+MAX_TRIES: Final = 256
+MAX_TOKENS: Final = 1000
+
+#: A call is another try of a failed one only this soon after it.
+RETRY_US: Final = 600 * 1_000_000
+
+#: An `initialize` without an answer becomes a pending connection after this time, so that a hang can be seen.
+HANG_US: Final = 1_000_000
+
+#: Answers to `initialize` that open nothing: the client has to authorise itself first.
+UNAUTHORISED: Final = (401, 403, 407)
+
+_INTEGER: Final = re.compile(rb"-?[0-9]{1,18}\Z")
+
+
+@dataclass(slots=True, eq=False)
+class _Link:
+    """What the tracker remembers of an exchange."""
+
+    secrets: Secrets = NONE
+    era: Era = Era.LEGACY
+    live: Live | None = None
+    event: Event | None = None  # the row of an exchange without a readable message in its request
+    asked: list[Event] = field(default_factory=list)  # the messages of the request
+    unanswered: dict[bytes, Event] = field(default_factory=dict)  # those of them that wait, by id
+    opening: Envelope | None = None  # the message whose answer decides about the connection
+    unparsed: str | None = None  # why part of the answer could not be read
+
+
+class Tracker:
+    """Makes the record. Feed it through streams; take the rows with `take`. Times are µs since the epoch."""
+
+    def __init__(
+        self,
+        redactor: Redactor,
+        *,
+        idle_us: int = 1800 * 1_000_000,
+        session_word: Callable[[str], str] = str,
+        trusted: Iterable[str] | None = None,
+    ) -> None:
+        self._redactor = redactor
+        self._ledger = Ledger(redactor)
+        self._openings: dict[Exchange, None] = {}
+        self.connections = Connections(
+            changed=self._ledger.connection_changed, idle_us=idle_us, session_word=session_word, trusted=trusted
+        )
+
+    # What the recorder calls
+
+    def take(self) -> Batch:
+        """Return the rows that are new or changed since the last call."""
+        return self._ledger.take()
+
+    def tick(self, at_us: int) -> None:
+        """End the connections whose time is over, and show what hangs."""
+        for live, reason, when in self.connections.due(at_us):
+            self._end(live, reason, when)
+        for x in [x for x in self._openings if at_us - x.at_us > HANG_US]:
+            if x.link.opening.method == "initialize":
+                self._open(x)
+
+    def stop(self, at_us: int) -> None:
+        """End everything, because the recording ends."""
+        for live in self.connections.all():
+            if not live.ended:
+                self._end(live, EndReason.SHUTDOWN, at_us)
+
+    def lost(self, stream: Stream, pieces: int) -> None:
+        """Mark the connection that uses a stream of which pieces never reached the recorder."""
+        live = self.connections.on(stream)
+        if live is not None:
+            live.row.dropped += pieces
+            self._ledger.connection_changed(live.row)
+
+    def dropped(self, pieces: int, size: int, from_us: int, to_us: int, why: str) -> None:
+        """Record that part of the traffic never reached the recorder."""
+        self._ledger.dropped(pieces, size, from_us, to_us, why)
+
+    def stream_closed(self, stream: Stream) -> None:
+        """Hear that a TCP connection is gone, after its exchanges have ended."""
+        self.connections.stream_closed(stream)
+
+    # exchange.Observer
+
+    def requested(self, x: Exchange, frames: list[Frame], reason: str | None, at_us: int) -> None:
+        """Take a request: find its connection and make its rows."""
+        headers = x.request.headers
+        link = x.link = _Link(self._redactor.secrets(headers.items()))
+        messages = [envelope for envelope, _ in frames if isinstance(envelope, Envelope)]
+        self._find(x, link, messages, at_us)
+        for envelope, data in frames:
+            if isinstance(envelope, Unparsed):
+                self._http_row(x, envelope.reason)
+            elif envelope.is_response:
+                self._client_answer(x, envelope, data)
+            else:
+                self._client_message(x, envelope, data, at_us)
+        if not frames:
+            self._http_row(x, reason)
+
+    def answered(self, x: Exchange, at_us: int) -> None:
+        """Take the head of an answer."""
+        link: _Link = x.link
+        assert x.response is not None
+        status, headers = x.response.status, x.response.headers
+        if b"set-cookie" in headers or (b"mcp-session-id" in headers and link.opening is not None):
+            link.secrets = self._redactor.secrets([*x.request.headers.items(), *headers.items()])
+        for event in link.asked:
+            event.http_status, event.headers_us = status, x.headers_us
+            self._ledger.changed(event)
+        if link.event is not None:
+            link.event.http_status, link.event.headers_us = status, x.headers_us
+            if status < 300:  # a stream is open: its end, whenever it comes, is no verdict
+                link.event.status = Status.SUCCEEDED
+            self._ledger.changed(link.event)
+        success = 200 <= status < 300
+        opening = link.opening
+        if opening is not None and (success or (opening.method == "initialize" and status not in UNAUTHORISED)):
+            self._open(x)
+        live = link.live
+        if not success or live is None:
+            return
+        if opening is not None and opening.method == "initialize":
+            session_id = headers.get(b"mcp-session-id")
+            self.connections.accept(live, session_id.decode("latin-1")[:MAX_WORD] if session_id else None)
+        elif not live.accepted and live.key:
+            self._started(live, x.at_us)
+        for event in link.asked:
+            if event.kind is Kind.NOTIFICATION and event.status is Status.WAITING:
+                self._finish(event, SUCCESS, at_us)
+        if x.request.method == "DELETE" and not live.ended:
+            self._end(live, EndReason.CLIENT_DELETE, at_us)
+
+    def frame(self, x: Exchange, frame: Frame, at_us: int) -> None:
+        """Take one message of an answer."""
+        envelope, data = frame
+        if isinstance(envelope, Unparsed):
+            x.link.unparsed = envelope.reason
+            if data and not x.excerpt:
+                x.excerpt = data[:MAX_EXCERPT]
+        elif envelope.is_response:
+            self._server_answer(x, envelope, data, at_us)
+        else:
+            self._server_message(x, envelope, data, at_us)
+
+    def ended(self, x: Exchange, how: Ended, at_us: int) -> None:
+        """Take the end of an exchange: what is not answered by now is judged."""
+        link: _Link | None = x.link
+        if link is None:
+            return  # lost before the request was whole: the gap is recorded for itself
+        if link.opening is not None:
+            self._settle(x, how, at_us)
+        status = _http_status(x)
+        if not link.asked and link.event is None and status >= 400:
+            self._http_row(x, "an answer of the client that the server refused")
+        for event in link.asked:
+            if event.status is Status.WAITING:
+                self._judge(x, event, how, at_us)
+        if link.event is not None:
+            self._judge_http(x, link.event, how, at_us)
+        live = link.live
+        if live is None:
+            return
+        live.row.response_bytes += x.response_size
+        live.row.dropped += x.lost
+        self.connections.leave(live, at_us)
+        if status == 404 and link.era is Era.LEGACY and b"mcp-session-id" in x.request.headers and not live.ended:
+            self._end(live, EndReason.SESSION_NOT_FOUND, at_us)
+
+    def unreadable(self, stream: Stream, reason: str, at_us: int) -> None:
+        """Record that a stream's bytes cannot be followed."""
+        self._ledger.unreadable(stream, reason, at_us)
+
+    # Whom an exchange belongs to
+
+    def _find(self, x: Exchange, link: _Link, messages: list[Envelope], at_us: int) -> None:
+        """Find the connection of a request, or leave it to the answer."""
+        headers = x.request.headers
+        first = messages[0] if messages else None
+        meta = first.params.meta if first is not None and first.params is not None else None
+        version = headers.get(b"mcp-protocol-version")
+        link.era = era_of(
+            version.decode("latin-1") if version else None,
+            [message.method for message in messages],
+            has_meta=meta is not None and meta.version is not None,
+        )
+        session_id = headers.get(b"mcp-session-id")
+        opening = next((message for message in messages if message.method == "initialize"), None)
+        if opening is None and session_id and link.era is Era.LEGACY:
+            live = self.connections.of_session(x, session_id.decode("latin-1")[:MAX_WORD], at_us)
+            self._belong(x, live, at_us)
+            return
+        if first is None or x.request.method != "POST":
+            return
+        current = self.connections.on(x.stream)
+        if opening is None and first.method == "server/discover" and (current is None or current.row.era is Era.LEGACY):
+            opening = first
+        if opening is not None:
+            link.opening = opening
+            self._openings[x] = None
+        else:
+            self._belong(x, self._derive(x, first, at_us), at_us)
+
+    def _derive(self, x: Exchange, message: Envelope, at_us: int) -> Live:
+        meta = message.params.meta if message.params is not None else None
+        return self.connections.derived(
+            x,
+            at_us,
+            era=x.link.era,
+            client=meta.client if meta is not None else None,
+            method=message.method,
+            number=_integer(message.id) if message.method is not None else None,
+        )
+
+    def _belong(self, x: Exchange, live: Live, at_us: int) -> None:
+        """Attach an exchange to its connection."""
+        x.link.live = live
+        if live.row.era is None:
+            live.row.era = x.link.era
+        if live.ended:
+            self.connections.reopen(live)
+            self._line(live, "session_reopened", at_us)
+        if x.stream.gap:
+            live.row.dropped += x.stream.gap
+            x.stream.gap = 0
+        live.row.request_bytes += x.request_size
+        self.connections.use(live, x, at_us)
+
+    def _open(self, x: Exchange) -> None:
+        """Decide the connection of an opening exchange, and move its rows there."""
+        link: _Link = x.link
+        message = link.opening
+        assert message is not None
+        link.opening = None
+        self._openings.pop(x, None)
+        if message.method == "initialize":
+            live = self.connections.opened(x, message.params.client_info if message.params else None, x.at_us)
+            probe = self.connections.probe_of(x, x.at_us)
+            if probe is not None:
+                self._attach(live, probe)
+        else:
+            live = self._derive(x, message, x.at_us)
+        self._belong(x, live, x.at_us)
+        for event in link.asked:
+            self._attach(live, event)
+            self._count(live, event)
+            if event.kind is Kind.REQUEST and event.status is Status.WAITING:
+                live.wait(Direction.TO_SERVER, (event.jsonrpc_id or "").encode(), event)
+        if link.event is not None:
+            self._attach(live, link.event)
+        live.last_id = _integer(message.id)
+        self._identify(live, message, x)
+
+    def _settle(self, x: Exchange, how: Ended, at_us: int) -> None:
+        """Take the end of an exchange whose answer opened nothing."""
+        link: _Link = x.link
+        message = link.opening
+        assert message is not None
+        status = _http_status(x)
+        if message.method == "initialize":
+            if status not in UNAUTHORISED:
+                self._open(x)  # it ends as refused, right away
+        elif how is Ended.COMPLETE and status not in UNAUTHORISED:
+            for event in link.asked:
+                self._probe(x, event, at_us)
+        link.opening = None
+        self._openings.pop(x, None)
+
+    def _probe(self, x: Exchange, event: Event, at_us: int) -> None:
+        """Mark a refused `server/discover`: the client asked which era it is, and got its answer."""
+        if event.status is Status.WAITING:
+            self._ledger.times(event, x)
+            event.response_bytes = x.response_size
+            self._finish(event, SUCCESS, at_us)
+        event.status, event.outcome, event.failure_reason = Status.SUCCEEDED, Outcome.PROBE, None
+        event.code = event.code or (str(x.response.status) if x.response is not None else None)
+        event.note = "not a modern server"
+        self._ledger.changed(event)
+        self.connections.park(x, event, at_us)
+
+    def _identify(self, live: Live, message: Envelope, x: Exchange) -> None:
+        """Note what a request says of its client."""
+        row, params, word = live.row, message.params, self._ledger.word
+        meta = params.meta if params is not None else None
+        if meta is not None and meta.version is not None:
+            if row.protocol_version is None:
+                row.protocol_version = word(meta.version)
+            if meta.client is not None and row.client_name is None:
+                row.client_name, row.client_version = word(meta.client.name), word(meta.client.version)
+                row.client_capabilities = self._ledger.json(meta.capabilities)
+        elif message.method == "initialize" and params is not None:
+            if params.client_info is not None:
+                row.client_name, row.client_version = word(params.client_info.name), word(params.client_info.version)
+            row.client_capabilities = self._ledger.json(params.capabilities)
+            row.protocol_version = word(params.protocol_version)  # what it asks for, until the answer
+        elif row.protocol_version is None:
+            version = x.request.headers.get(b"mcp-protocol-version")
+            row.protocol_version = word(version.decode("latin-1")) if version else None
+        revision = REVISIONS.get(row.protocol_version or "")
+        if revision is not None:
+            row.era = revision.era
+
+    # Messages of the client
+
+    def _client_message(self, x: Exchange, message: Envelope, data: bytes, at_us: int) -> None:
+        link: _Link = x.link
+        event = self._ledger.message(x, message, data, Direction.TO_SERVER, x.at_us, link.secrets)
+        link.asked.append(event)
+        if event.kind is Kind.REQUEST:
+            link.unanswered[message.key] = event
+        live = link.live
+        if live is None:
+            event.peer = x.stream.peer
+            return
+        self._attach(live, event)
+        self._count(live, event)
+        if event.kind is Kind.NOTIFICATION:
+            if event.type == "notifications/cancelled":
+                self._cancelled(live, Direction.TO_SERVER, message, at_us)
+            return
+        live.wait(Direction.TO_SERVER, message.key, event)
+        number = _integer(message.id)
+        if number is not None:
+            live.last_id = number
+        params = message.params
+        if params is not None:
+            if params.meta is not None and bytes(params.meta.progress_token):
+                self._token(live, bytes(params.meta.progress_token), event)
+            self._link_try(live, event, params)
+        self._identify(live, message, x)
+
+    def _count(self, live: Live, event: Event) -> None:
+        row = live.row
+        row.messages += 1
+        if event.request_cut:
+            row.truncated += 1
+        if event.kind is not Kind.REQUEST or event.direction is not Direction.TO_SERVER:
+            return
+        row.calls += 1
+        if event.status is Status.WAITING and event.type not in LASTING:
+            row.open_calls += 1
+        if event.type == "tools/call" and event.name and (event.name in row.tools or len(row.tools) < MAX_TOOLS):
+            row.tools[event.name] = row.tools.get(event.name, 0) + 1
+
+    def _client_answer(self, x: Exchange, message: Envelope, data: bytes) -> None:
+        """Take the client's answer to a request of the server: it came in this exchange's request."""
+        link: _Link = x.link
+        event = link.live.answer(Direction.TO_CLIENT, message.key) if link.live is not None else None
+        if event is not None:
+            self._complete(x, event, message, data, x.at_us)
+            return
+        self._orphan(x, message, data, Direction.TO_SERVER, x.at_us)
+
+    def _orphan(self, x: Exchange, message: Envelope, data: bytes, direction: Direction, at_us: int) -> None:
+        link: _Link = x.link
+        event = self._ledger.orphan(x, message, data, direction, at_us, link.secrets)
+        if message.error is not UNSET:
+            self._ledger.judge(event, of_error(_error(message), _http_status(x)), link.secrets)
+        if link.live is not None:
+            self._attach(link.live, event)
+
+    def _token(self, live: Live, token: bytes, event: Event) -> None:
+        """Remember a progress token: unique among the active requests of one client only."""
+        if len(live.progress) >= MAX_TOKENS:
+            live.progress = {key: e for key, e in live.progress.items() if e.status is Status.WAITING}
+        if len(live.progress) < MAX_TOKENS:
+            live.progress[token] = event
+
+    def _link_try(self, live: Live, event: Event, params: Params) -> None:
+        """Recognise another try of a failed call, or the next round of one that asked for input. Never in doubt."""
+        if event.type not in ("tools/call", "prompts/get", "resources/read"):
+            return
+        name = (event.type, event.name)
+        before = live.tries.pop(name, None)
+        arguments = hashlib.blake2b(bytes(params.arguments), digest_size=8).digest()
+        if before is not None:
+            earlier = before.event
+            if earlier.outcome is Outcome.INPUT_REQUIRED:
+                state, keys = bytes(params.request_state), frozenset(params.input_responses or ())
+                linked = bool(state or keys) and state == before.state and keys == before.asked
+            else:
+                recent = event.at_us - earlier.at_us <= RETRY_US
+                linked = earlier.status is Status.FAILED and arguments == before.arguments and recent
+            if linked:
+                event.operation = earlier.operation or earlier
+                event.attempt = earlier.attempt + 1
+        if len(live.tries) < MAX_TRIES:
+            live.tries[name] = Try(event, arguments)
+
+    def _cancelled(self, live: Live, direction: Direction, message: Envelope, at_us: int) -> None:
+        """Take a `notifications/cancelled`: it names a request of the same direction."""
+        key = bytes(message.params.request_id) if message.params is not None else b""
+        event = live.waiting.get((direction, key))
+        if event is not None and event.status is Status.WAITING:
+            self._finish(event, Verdict(Status.FAILED, FailureReason.CANCELLED, "cancelled"), at_us)
+
+    # Messages of the server
+
+    def _server_message(self, x: Exchange, message: Envelope, data: bytes, at_us: int) -> None:
+        """Take a request or a notification of the server."""
+        link: _Link = x.link
+        live = link.live
+        event = self._ledger.message(x, message, data, Direction.TO_CLIENT, at_us, link.secrets)
+        event.parent = self._parent(link, message)
+        if live is not None:
+            self._attach(live, event)
+            self._count(live, event)
+        if event.kind is Kind.NOTIFICATION:
+            event.status = Status.SUCCEEDED
+            if live is not None and event.type == "notifications/cancelled":
+                self._cancelled(live, Direction.TO_CLIENT, message, at_us)
+        elif live is not None:
+            live.wait(Direction.TO_CLIENT, message.key, event)
+
+    def _parent(self, link: _Link, message: Envelope) -> Event | None:
+        """Return the request that a message of the server is about: named by its progress token, else by its stream."""
+        if message.params is not None and link.live is not None:
+            named = link.live.progress.get(bytes(message.params.progress_token))
+            if named is not None:
+                return named
+        requests = [event for event in link.asked if event.kind is Kind.REQUEST]
+        return requests[0] if len(requests) == 1 else None
+
+    def _server_answer(self, x: Exchange, message: Envelope, data: bytes, at_us: int) -> None:
+        link: _Link = x.link
+        event = link.unanswered.pop(message.key, None)
+        if event is None and link.live is not None:
+            event = link.live.answer(Direction.TO_SERVER, message.key)
+        if event is not None:
+            self._complete(x, event, message, data, at_us)
+        elif link.unanswered and message.error is not UNSET:
+            # an error with a null, missing or invented id answers whatever this exchange asked
+            events, link.unanswered = list(link.unanswered.values()), {}
+            for each in events:
+                self._complete(x, each, message, data, at_us)
+        else:
+            self._orphan(x, message, data, Direction.TO_CLIENT, at_us)
+
+    # What a message came to
+
+    def _complete(self, x: Exchange, event: Event, message: Envelope, data: bytes, at_us: int) -> None:
+        """Take the answer of a request."""
+        link: _Link = x.link
+        if link.live is not None and event.direction is not None:
+            link.live.answer(event.direction, (event.jsonrpc_id or "").encode(), event)
+        if event.status is not Status.WAITING:
+            event.note = "answered after it had ended"
+            self._ledger.changed(event)
+            return
+        if event in link.asked:
+            self._ledger.times(event, x)
+        event.response_bytes = len(data)
+        self._ledger.body(event, Side.RESPONSE, data, link.secrets)
+        if link.live is not None and event.response_cut:
+            link.live.row.truncated += 1
+        if link.unparsed is not None:
+            event.note = f"part of the answer could not be read: {link.unparsed}"
+        verdict = SUCCESS
+        if message.error is not UNSET:
+            verdict = of_error(_error(message), _http_status(x))
+        elif isinstance(message.result, Result):
+            verdict = of_result(event.type, message.result)
+            if link.live is not None and event.direction is Direction.TO_SERVER:
+                self._learn(link.live, event, message.result, verdict, at_us)
+        self._finish(event, verdict, at_us, link.secrets)
+        if event.type == "initialize":
+            self._initialized(x, event, at_us)
+
+    def _learn(self, live: Live, event: Event, result: Result, verdict: Verdict, at_us: int) -> None:
+        """Note what an answer of the server says beyond how the request went."""
+        self._identify_server(live, event, result)
+        if event.type == "tools/list":
+            self._ledger.tools(live.row, event, result.tools, at_us)
+        name = (event.type, event.name)
+        if verdict.outcome is Outcome.INPUT_REQUIRED and name in live.tries and live.tries[name].event is event:
+            asked = frozenset(result.input_requests or ())
+            live.tries[name] = Try(event, live.tries[name].arguments, bytes(result.request_state), asked)
+
+    def _identify_server(self, live: Live, event: Event, result: Result) -> None:
+        """Note what an answer says of the server."""
+        row, opening = live.row, event.type in ("initialize", "server/discover")
+        server = result.server_info or (result.meta.server if result.meta is not None else None)
+        if server is not None and (row.server_name is None or opening):
+            row.server_name, row.server_version = self._ledger.word(server.name), self._ledger.word(server.version)
+        if opening:
+            row.server_capabilities = self._ledger.json(result.capabilities)
+            row.instructions = self._ledger.text(result.instructions)
+            if result.protocol_version is not None:
+                row.protocol_version = self._ledger.word(result.protocol_version)
+                revision = REVISIONS.get(row.protocol_version or "")
+                row.era = revision.era if revision is not None else row.era
+
+    def _initialized(self, x: Exchange, event: Event, at_us: int) -> None:
+        """Take what an `initialize` came to: the start of its connection, or its end."""
+        live = x.link.live
+        if live is None or live.accepted:
+            return
+        if event.status is Status.SUCCEEDED and event.outcome is None:
+            self._started(live, event.at_us)
+        else:
+            self._end(live, EndReason.INITIALIZE_FAILED, at_us)
+
+    def _judge(self, x: Exchange, event: Event, how: Ended, at_us: int) -> None:
+        """Decide what a message came to whose exchange ended without an answer to it."""
+        link: _Link = x.link
+        resumable = link.era is Era.LEGACY and x.last_event_id is not None
+        if resumable and how in (Ended.COMPLETE, Ended.SERVER_GONE, Ended.CLIENT_GONE):
+            return  # the stream may go on by a GET with Last-Event-ID (2025-11-25): it waits
+        self._ledger.times(event, x)
+        event.dropped = x.lost
+        event.response_bytes = x.response_size
+        if x.stream.own_answer:
+            event.note = "answered by the tap itself"
+        if link.live is not None:
+            link.live.answer(Direction.TO_SERVER, (event.jsonrpc_id or "").encode(), event)
+        status = _http_status(x)
+        if event.type in LASTING and how is Ended.CLIENT_GONE and status < 400:
+            verdict = Verdict(note="closed by the client")
+        elif event.kind is Kind.NOTIFICATION and how is Ended.COMPLETE and status < 400:
+            verdict = SUCCESS
+        elif status >= 400 and how is not Ended.UNREACHABLE:
+            verdict = of_http(status, _error_text(x))
+        else:
+            verdict = of_silence(how, connect_error=x.stream.connect_error, unparsed=link.unparsed)
+        self._finish(event, verdict, at_us, link.secrets)
+        if event.type == "initialize":
+            self._initialized(x, event, at_us)
+
+    def _judge_http(self, x: Exchange, event: Event, how: Ended, at_us: int) -> None:
+        """Decide what an exchange without a readable message came to."""
+        link: _Link = x.link
+        self._ledger.times(event, x)
+        event.dropped = x.lost
+        event.response_bytes = x.response_size
+        if x.stream.own_answer:
+            event.note = "answered by the tap itself"
+        if event.outcome is None and link.unparsed is not None:
+            event.outcome, event.note = Outcome.UNPARSED, link.unparsed
+        status = _http_status(x)
+        streamed = how in (Ended.CLIENT_GONE, Ended.STOPPED) and 0 < status < 300 and x.lasting
+        # 405 to a GET or a DELETE says that the server offers no such thing, not that something failed
+        declined = status == 405 and x.request.method in ("GET", "DELETE")
+        if how is Ended.COMPLETE and status >= 400 and not declined:
+            verdict = of_http(status, _error_text(x))
+        elif how is Ended.COMPLETE or streamed:
+            verdict = SUCCESS
+        else:
+            verdict = of_silence(how, connect_error=x.stream.connect_error)
+        self._finish(event, verdict, at_us, link.secrets)
+
+    def _finish(self, event: Event, verdict: Verdict, at_us: int, secrets: Secrets = NONE) -> None:
+        """Give a message its end."""
+        waited = event.status is Status.WAITING
+        event.duration_us = max(0, at_us - event.at_us)
+        self._ledger.judge(event, verdict, secrets)
+        row = event.connection
+        if row is None:
+            return
+        call = event.kind is Kind.REQUEST and event.direction is Direction.TO_SERVER
+        if waited and call and event.type not in LASTING:
+            row.open_calls -= 1
+        if event.status is Status.FAILED and event.failure_reason is not FailureReason.ABANDONED:
+            row.errors += 1
+        self._ledger.connection_changed(row)
+
+    # The lines of a connection
+
+    def _started(self, live: Live, at_us: int) -> None:
+        """Note that a connection is accepted, in the line that was kept for it."""
+        live.accepted = True
+        live.row.started_us = at_us
+        start = Event(Kind.LIFECYCLE, "session_start", at_us, connection=live.row, seq=live.start_seq)
+        self._ledger.changed(start)
+        self._ledger.connection_changed(live.row)
+
+    def _end(self, live: Live, reason: EndReason, at_us: int) -> None:
+        """End a connection with a line of its timeline, and give up what still waits in it."""
+        for event in list(live.waiting.values()):
+            if event.status is Status.WAITING:
+                text = "the session ended before the answer"
+                verdict = Verdict(Status.FAILED, FailureReason.ABANDONED, reason.value, text)
+                self._finish(event, verdict, max(at_us, event.at_us))
+        live.waiting.clear()
+        live.progress.clear()
+        self.connections.end(live, reason, at_us)
+        self._line(live, "session_end", at_us, reason.value)
+
+    def _line(self, live: Live, what: str, at_us: int, note: str | None = None) -> None:
+        self._attach(live, Event(Kind.LIFECYCLE, what, at_us, note=note))
+
+    def _http_row(self, x: Exchange, reason: str | None) -> None:
+        link: _Link = x.link
+        if link.event is None:
+            link.event = self._ledger.http(x, reason)
+            if link.live is not None:
+                self._attach(link.live, link.event)
+
+    def _attach(self, live: Live, event: Event) -> None:
+        """Put a row into the timeline of a connection. The line of session_start is kept free, after a probe."""
+        if not live.start_seq and event.outcome is not Outcome.PROBE:
+            live.start_seq = live.line()
+        event.connection = live.row
+        event.seq = live.line()
+        event.peer = None
+        self._ledger.changed(event)
+        self._ledger.connection_changed(live.row)
+
+
+def _integer(key: Raw) -> int | None:
+    """Return an id that is an integer of ordinary size."""
+    data = bytes(key)
+    return int(data) if _INTEGER.match(data) else None
+
+
+def _http_status(x: Exchange) -> int:
+    return x.response.status if x.response is not None else 0
+
+
+def _error(message: Envelope) -> Error | None:
+    return message.error if isinstance(message.error, Error) else None
+
+
+def _error_text(x: Exchange) -> str:
+    """Return what an error page says, or the reason phrase."""
+    text = " ".join(x.excerpt.decode("utf-8", "replace").split())
+    return text or (x.response.reason if x.response is not None else "")
