@@ -10,10 +10,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
-from mcp_tap.channel import COUNT, Decoder, Kind
+from mcp_tap.channel import COUNT, Decoder, Kind, Record
 from mcp_tap.config import Settings
+from mcp_tap.model import TapError
 from mcp_tap.relay.feed import Channel
 
 #: Seconds between the death of a recorder and its next start; doubled by every death before READY.
@@ -23,12 +24,13 @@ BACK_OFF_MOST: Final = 5.0
 EXIT_AFTER_END: Final = 2.0
 
 
-class Refused(Exception):
-    """The recorder cannot work at all. ``exit_status`` is what the tap ends with."""
+class RecorderError(TapError):
+    """The recorder cannot work at all; ``exit_status`` is what the tap ends with."""
 
-    def __init__(self, error: str, hint: str = "", exit_status: int = 1) -> None:
-        super().__init__(error)
-        self.hint = hint
+    code = "recorder"
+
+    def __init__(self, message: str, *, hint: str = "", exit_status: int = 1) -> None:
+        super().__init__(message, hint=hint)
         self.exit_status = exit_status
 
 
@@ -40,7 +42,7 @@ def default_argv(channel_fd: int, settings_fd: int, desk_fd: int) -> list[str]:
 class RecorderProcess:
     """Keeps one recorder running behind ``channel``.
 
-    ``argv`` makes the command line from the numbers of the inherited descriptors (channel, settings, desk). ``busy`` and
+    ``argv`` makes the command line from the numbers of the inherited descriptors: channel, settings, desk. ``busy`` and
     ``idle`` get stream numbers and a monotonic time in ns; ``say`` gets lines for whoever watches standard error.
     """
 
@@ -55,8 +57,8 @@ class RecorderProcess:
         say: Callable[[str], None],
         argv: Callable[[int, int, int], Sequence[str]] = default_argv,
     ) -> None:
-        self.channel = channel
         self.restarts = 0
+        self._channel = channel
         self._settings = tempfile.TemporaryFile()  # noqa: SIM115  as long as recorders may be started
         self._settings.write(settings.to_json())
         self._settings.flush()
@@ -65,96 +67,100 @@ class RecorderProcess:
         self._idle = idle
         self._say = say
         self._argv = argv
-        self._stopping = False
-        self._watch: asyncio.Task[None] | None = None
         self._life: _Life | None = None
+        self._keeping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Start the first recorder and wait until it is ready. Raises Refused when it cannot work."""
-        life = await self._begin()
+        """Start the first recorder and wait until it is ready. Raises RecorderError when it cannot work."""
+        life = self._begin()
         try:
-            ready = await life.ready
-        except BaseException:
-            await life.end(kill_after=0)
+            refused = await life.ready
+        except asyncio.CancelledError:
+            await life.end(0)
             raise
-        if ready is not None:
-            await life.end(kill_after=EXIT_AFTER_END)
-            raise ready
-        self._watch = asyncio.get_running_loop().create_task(self._keep(life))
+        if refused is not None:
+            await life.end(EXIT_AFTER_END)
+            raise refused
+        self._keeping = asyncio.get_running_loop().create_task(self._keep(life))
 
     async def stop(self, seconds: float) -> None:
-        """Ask the recorder to write everything out and exit, and wait for it so long; then end it."""
-        self._stopping = True
+        """Ask the recorder to write everything out and exit, and give it so many seconds for both."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        life = self._life
-        if life is not None:
-            self.channel.put(0, Kind.STOP, time.monotonic_ns())
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait([self._keeping])
+        if self._life is not None:
+            self._channel.put(0, Kind.STOP, time.monotonic_ns())
             try:
                 async with asyncio.timeout(seconds):
-                    await self.channel.drained()
+                    await self._channel.drained()
             except TimeoutError:
                 pass
-            await life.end(kill_after=max(0.0, deadline - loop.time()))
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.wait([self._watch])
+            await self._life.end(deadline - loop.time())
         self._settings.close()
 
-    async def _begin(self) -> _Life:
+    def _begin(self) -> _Life:
         ours, theirs = socket.socketpair()
+        ours.setblocking(False)
         with theirs:
-            ours.setblocking(False)
             fds = (theirs.fileno(), self._settings.fileno(), self._desk.fileno())
-            # An ignored signal stays ignored over exec: Ctrl-C goes to the whole group of processes, and the recorder
-            # must outlive the relay's drain from its first instruction on.
+            # An ignored signal stays ignored over exec. Ctrl-C goes to the whole group of processes, and the recorder
+            # has to outlive the drain from its first instruction on.
             before = signal.signal(signal.SIGINT, signal.SIG_IGN)
             try:
-                child = subprocess.Popen(self._argv(*fds), pass_fds=fds, stdin=subprocess.DEVNULL)
+                child = subprocess.Popen(self._argv(*fds), pass_fds=fds)
             except OSError:
                 ours.close()
                 raise
             finally:
                 signal.signal(signal.SIGINT, before)
-        self._life = _Life(self, child, ours)
-        await self._life.listen()
+        self._life = _Life(child, ours, self._channel, self._busy, self._idle)
         return self._life
 
     async def _keep(self, life: _Life | None) -> None:
         """Start another recorder whenever one dies. Traffic goes on meanwhile, and what is lost is counted."""
         wait = BACK_OFF_FIRST
-        while not self._stopping:
+        while True:
             if life is not None:
-                await life.ended.wait()
-                was_ready = life.ready.done() and life.ready.result() is None
-                status = await life.end(kill_after=EXIT_AFTER_END)
-                if self._stopping:
-                    return
-                if was_ready:
+                refused = await life.ready
+                if refused is None:
+                    await life.ended.wait()
+                status = await life.end(EXIT_AFTER_END)
+                if refused is None:
                     wait = BACK_OFF_FIRST
-                    self._say(f"warning: the recorder died ({_manner(status)}); traffic goes on, starting another")
+                    manner = f"signal {-status}" if status < 0 else f"status {status}"
+                    self._say(f"warning: the recorder died ({manner}); traffic goes on, starting another")
             await asyncio.sleep(wait)
             wait = min(wait * 2, BACK_OFF_MOST)
             self.restarts += 1
             try:
-                life = await self._begin()
-            except OSError:  # no processes, no descriptors: try again later
-                life = None
+                life = self._begin()
+            except OSError:  # no processes or descriptors left: try again later
+                self._life = life = None
 
 
 class _Life:
-    """One recorder process, from its start to its death."""
+    """One recorder, from its start to its death."""
 
-    def __init__(self, owner: RecorderProcess, child: subprocess.Popen[bytes], sock: socket.socket) -> None:
-        self.ready: asyncio.Future[Refused | None] = asyncio.get_running_loop().create_future()
+    def __init__(
+        self,
+        child: subprocess.Popen[bytes],
+        sock: socket.socket,
+        channel: Channel,
+        busy: Callable[[list[int], int], None],
+        idle: Callable[[list[int], int], None],
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[RecorderError | None] = loop.create_future()  # None: it is
         self.ended = asyncio.Event()  # its end of the channel is closed
-        self._owner = owner
         self._child = child
         self._sock = sock
+        self._channel = channel
+        self._busy = busy
+        self._idle = idle
         self._decoder = Decoder()
-
-    async def listen(self) -> None:
-        asyncio.get_running_loop().add_reader(self._sock, self._readable)
+        loop.add_reader(sock, self._readable)
 
     def _readable(self) -> None:
         try:
@@ -168,56 +174,43 @@ class _Life:
             return
         try:
             for record in self._decoder.feed(data):
-                self._take(record.kind, record.at_ns, record)
-        except Exception:  # noqa: BLE001  what it says makes no sense any more: it is replaced
+                self._take(record)
+        except Exception:  # noqa: BLE001  what it says makes no sense: replace it rather than believe it
             self._child.kill()
             self._end()
 
-    def _take(self, kind: int, at_ns: int, record: Any) -> None:
-        if kind == Kind.ACK:
-            self._owner.channel.acknowledge(*COUNT.unpack(record.payload))
-        elif kind == Kind.BUSY:
-            self._owner._busy(record.json(), at_ns)
-        elif kind == Kind.IDLE:
-            self._owner._idle(record.json(), at_ns)
-        elif kind == Kind.READY:
-            if not self.ready.done():
-                self._owner.channel.attach(self._sock)
-                self.ready.set_result(None)
-        elif kind == Kind.REFUSED and not self.ready.done():
-            refused = record.json()
-            self.ready.set_result(Refused(refused["error"], refused.get("hint", ""), int(refused.get("exit", 1))))
+    def _take(self, record: Record) -> None:
+        if record.kind == Kind.ACK:
+            self._channel.acknowledge(*COUNT.unpack(record.payload))
+        elif record.kind == Kind.BUSY:
+            self._busy(record.json(), record.at_ns)
+        elif record.kind == Kind.IDLE:
+            self._idle(record.json(), record.at_ns)
+        elif record.kind == Kind.READY and not self.ready.done():
+            self.ready.set_result(None)
+            self._channel.attach(self._sock)
+        elif record.kind == Kind.REFUSED and not self.ready.done():
+            said = record.json()
+            self.ready.set_result(
+                RecorderError(said["error"], hint=said.get("hint", ""), exit_status=int(said.get("exit", 1)))
+            )
 
     def _end(self) -> None:
         asyncio.get_running_loop().remove_reader(self._sock)
-        if self.ready.done() and self.ready.result() is None:
-            self._owner.channel.detach()
         if not self.ready.done():
-            self.ready.set_result(Refused("the recorder ended before it was ready"))
+            self.ready.set_result(RecorderError("the recorder ended before it was ready", hint="run with --debug"))
+        self._channel.detach()
         self.ended.set()
 
-    async def end(self, *, kill_after: float) -> int:
-        """Wait for the process to exit, so many seconds, then kill it. Return its status."""
-        try:
-            async with asyncio.timeout(kill_after or None):
-                if kill_after:
-                    await self.ended.wait()
-        except TimeoutError:
-            self._child.kill()
-        if not kill_after:
-            self._child.kill()
-        # The channel has ended, or the process was killed: its exit is at hand, but a thread waits for it
+    async def end(self, seconds: float) -> int:
+        """Give the process so many seconds to exit, then kill it. Return its status."""
         loop = asyncio.get_running_loop()
-        try:
-            status = await loop.run_in_executor(None, self._child.wait, EXIT_AFTER_END)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            status = await loop.run_in_executor(None, self._child.wait)
+        deadline = loop.time() + seconds
+        while self._child.poll() is None:
+            if loop.time() >= deadline:
+                self._child.kill()
+            await asyncio.sleep(0.01)
         if not self.ended.is_set():
             self._end()
         self._sock.close()
-        return status
-
-
-def _manner(status: int) -> str:
-    return f"signal {-status}" if status < 0 else f"status {status}"
+        return self._child.returncode
