@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Final, Literal
 
 from mcp_tap.config import Settings
-from mcp_tap.model import FailureReason, Status
+from mcp_tap.model import FailureReason, Kind, Status
 from mcp_tap.store import Row, Summary
 from mcp_tap.ui.text import columns, counted, duration, harmless, json_line, left, local, right, size
 
@@ -132,11 +132,16 @@ def peers_text(session: Row | None) -> str:
 
 
 class Lines:
-    """Turns rows of `events` into lines, each event once when it is final, connections numbered as they appear."""
+    """Turns rows of `events` into lines, each event once when it is final.
 
-    def __init__(self, *, width: int, color: bool) -> None:
+    Connections are numbered as they appear; with ``numbers="event"`` each line has the number of its event instead,
+    which is what `show` takes.
+    """
+
+    def __init__(self, *, width: int, color: bool, numbers: Literal["connection", "event"] = "connection") -> None:
         self.width = max(60, min(width, WIDTH))
         self.color = color
+        self._by_event = numbers == "event"
         self._numbers: OrderedDict[str, int] = OrderedDict()
         self._next = 1
         self._shown: OrderedDict[str, None] = OrderedDict()
@@ -154,7 +159,9 @@ class Lines:
     def render(self, row: Row, session: Row | None) -> str:
         """Return the line of an event as it stands."""
         at = paint(local(row.get("time"), "%H:%M:%S.%f").ljust(12), "dim", color=self.color)
-        number = self._number(row.get("connection_id")).ljust(3)
+        number = (
+            str(row.get("pk") or "").rjust(5) if self._by_event else self._number(row.get("connection_id")).ljust(3)
+        )
         rest = self.width - 12 - 1 - len(number) - 1
         head = f"{at} {number} "
         kind = row.get("type") or ""
@@ -163,9 +170,9 @@ class Lines:
         if kind == "session_end":
             dot = paint("○", "dim", color=self.color)
             return f"{head}{dot} {harmless('ended ' + end_text(session), rest - 2)}"
-        if row.get("status") is None and row.get("direction") is None and kind != "http":
-            text = f"{kind} {row.get('name') or ''} {row.get('error_message') or ''}".replace("  ", " ")
-            return f"{head}· {harmless(text.strip(), rest - 2)}"
+        if row.get("kind") == Kind.LIFECYCLE:
+            words = (kind, row.get("name"), row.get("error_message"), row.get("note"))
+            return f"{head}· {harmless(' '.join(word for word in words if word), rest - 2)}"
         return (head + self._message(row, rest)).rstrip()
 
     def _started(self, session: Row | None, rest: int) -> str:

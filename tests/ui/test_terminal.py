@@ -42,6 +42,7 @@ def event(number: int, **values: Any) -> Row:
         "event_id": f"sev_{number}",
         "time": "2026-11-12T10:08:44.998Z",
         "connection_id": "scn_1",
+        "kind": "request",
         "type": "tools/call",
         "name": "search_products",
         "direction": "client_to_server",
@@ -57,8 +58,8 @@ def event(number: int, **values: Any) -> Row:
     return row | values
 
 
-START = event(1, type="session_start", name=None, direction=None, status=None, response_bytes=0)
-END = event(9, type="session_end", name=None, direction=None, status=None, response_bytes=0)
+START = event(1, type="session_start", kind="lifecycle", name=None, direction=None, status=None, response_bytes=0)
+END = event(9, type="session_end", kind="lifecycle", name=None, direction=None, status=None, response_bytes=0)
 FAILED = event(3, status="failed", failure_reason="timeout", error_message="upstream timeout", latency_ms=2340)
 WAITING = event(4, status="waiting_for_response", latency_ms=None, response_bytes=0)
 
@@ -92,6 +93,11 @@ def test_connections_are_numbered_as_they_appear() -> None:
     assert [after_time(line)[:2] for line in shown] == ["#1", "#2", "#1", "  "]
 
 
+def test_lines_can_carry_the_number_that_show_takes() -> None:
+    view = Lines(width=100, color=False, numbers="event")
+    assert after_time(view.line(event(1, pk=117), None)).startswith("  117 → tools/call")
+
+
 def test_an_event_is_shown_once_and_only_when_final() -> None:
     view = lines()
     assert view.line(WAITING, None) is None
@@ -107,7 +113,9 @@ def test_directions() -> None:
         view.line(event(1, type="sampling/createMessage", name=None, direction="server_to_client"), None) or ""
     )
     assert "· http" in (view.line(event(2, type="http", name=None, direction=None), None) or "")
-    dropped = event(3, type="records_dropped", name=None, direction=None, status=None, error_message="12 pieces")
+    dropped = event(
+        3, type="records_dropped", kind="lifecycle", name=None, direction=None, status=None, error_message="12 pieces"
+    )
     assert after_time(view.line(dropped, None)) == "#1  · records_dropped 12 pieces"
 
 
@@ -137,7 +145,7 @@ def test_no_line_is_wider_than_the_terminal_or_obeyed_by_it(name: str, said: str
         event(1, name=name, error_message=said, failure_reason="rpc_error", error_code=name, latency_ms=ms),
         event(2, type=said, response_bytes=ms),
         event(3, type="session_start", name=None),
-        event(4, type="records_dropped", direction=None, status=None, error_message=said),
+        event(4, kind="lifecycle", type="records_dropped", direction=None, status=None, error_message=said),
         event(5, attempt=ms, connection_id=name),
     ]
     view = lines(width)
