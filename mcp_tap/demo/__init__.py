@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
+import httpx
 
 from mcp_tap.demo.client import Played, play
 from mcp_tap.model import UpstreamError
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Played", "main", "play"]
 
-#: Seconds until the tap has to accept connections, and until a process has to end when it is told to. The tap drains
+#: Seconds until the tap has to be ready, and until a process has to end when it is told to. The tap drains
 #: for 7 s and flushes for 2.
 START_LIMIT: Final = 15.0
 STOP_LIMIT: Final = 12.0
@@ -48,7 +49,7 @@ def main(once: bool, store: str | None = None, listen: str | None = None, admin_
     """
     if store is None:
         store = f"sqlite:///{tempfile.mkdtemp(prefix='mcp-tap-demo-')}/tap.db"
-    return asyncio.run(_demonstrate(once, store, listen or _free(PROXY), admin_listen or _free(ADMIN)))
+    return asyncio.run(_demonstrate(once, store, _address(listen, PROXY), _address(admin_listen, ADMIN)))
 
 
 async def _demonstrate(once: bool, store: str, listen: str, admin_listen: str) -> int:
@@ -58,7 +59,7 @@ async def _demonstrate(once: bool, store: str, listen: str, admin_listen: str) -
     async with _sample_server() as upstream:
         options = ["--listen", listen, "--admin-listen", admin_listen, "--store", store, "--format", "text"]
         async with _process("-m", "mcp_tap.cli", upstream, *options) as tap:
-            if not await _accepts(listen, tap):
+            if not await _ready(admin_listen, tap):
                 return tap.returncode or 1
             url = f"http://{listen}/mcp"
             click.echo(_what_to_look_at(url, store))
@@ -66,13 +67,11 @@ async def _demonstrate(once: bool, store: str, listen: str, admin_listen: str) -
             interrupted = asyncio.ensure_future(stopped.wait())
             ended = asyncio.ensure_future(tap.wait())
             await asyncio.wait([playing, interrupted, ended], return_when=asyncio.FIRST_COMPLETED)
-            for task in (interrupted, ended):
-                task.cancel()
-            if playing.done():
+            if playing.done() and not ended.done():
                 playing.result()  # raises when nothing answered
-            else:
-                playing.cancel()
-                await asyncio.wait([playing])
+            for task in (playing, interrupted, ended):
+                task.cancel()
+            await asyncio.wait([playing, interrupted, ended])
         status = tap.returncode or 0
     if once and status == 0:
         click.echo(_summary(store))
@@ -105,30 +104,29 @@ async def _sample_server() -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{port}/mcp"
 
 
-async def _accepts(address: str, tap: Process) -> bool:
-    """Wait until the tap accepts connections; False when it ended instead, having said why."""
-    host, _, port = address.rpartition(":")
+async def _ready(admin: str, tap: Process) -> bool:
+    """Wait until the tap's desk answers; False when the tap ended instead, having said why."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(START_LIMIT):
+        async with asyncio.timeout(START_LIMIT), httpx.AsyncClient(trust_env=False, timeout=START_LIMIT) as http:
             while tap.returncode is None:
                 try:
-                    _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-                except OSError:
+                    await http.get(f"http://{admin}/healthz")
+                except (httpx.HTTPError, httpx.InvalidURL):
                     await asyncio.sleep(0.05)
                 else:
-                    writer.close()
-                    await writer.wait_closed()
                     return True
     return False
 
 
-def _free(address: str) -> str:
-    """Return ``address``, or one with a free port where that one is taken."""
-    host, _, port = address.rpartition(":")
+def _address(given: str | None, usual: str) -> str:
+    """Return where to listen: what was asked for, else the usual port, else, and for port 0, a free one."""
+    if given is not None and not given.endswith(":0"):
+        return given
+    host, _, port = (given or usual).rpartition(":")
     for wanted in (int(port), 0):
-        with contextlib.suppress(OSError), socket.create_server((host, wanted)) as probe:
+        with contextlib.suppress(OSError), socket.create_server((host.strip("[]"), wanted)) as probe:
             return f"{host}:{probe.getsockname()[1]}"
-    return address
+    return given or usual
 
 
 def _what_to_look_at(url: str, store: str) -> str:

@@ -207,3 +207,33 @@ def test_a_cancelled_call_ends_on_the_server(modern: bool) -> None:
         await asyncio.wait_for(ended.wait(), 5)
 
     with_server(test)
+
+
+@pytest.mark.parametrize(
+    ("asked", "agreed"),
+    [
+        ("2025-03-26", "2025-03-26"),
+        ("2025-06-18", "2025-06-18"),
+        ("2025-11-25", "2025-11-25"),
+        ("2024-11-05", "2025-11-25"),
+    ],
+)
+def test_a_session_speaks_the_revision_asked_for_or_the_latest(asked: str, agreed: str) -> None:
+    async def test(server: RunningServer, http: httpx.AsyncClient) -> None:
+        body = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {"protocolVersion": asked}}
+        answer = await http.post(server.url, headers=ACCEPT, json=body)
+        assert answer.json()["result"]["protocolVersion"] == agreed
+
+    with_server(test)
+
+
+def test_an_unknown_resource_has_the_code_of_its_era() -> None:
+    async def test(server: RunningServer, http: httpx.AsyncClient) -> None:
+        legacy, modern = LegacyClient(http, server.url, INFO, "2025-11-25"), ModernClient(http, server.url, INFO)
+        await legacy.open()
+        for client, code in ((legacy, -32002), (modern, -32602)):
+            assert (await client.call("resources/read", {"uri": "shop://cellar"}))["error"]["code"] == code
+            known = await client.call("resources/read", {"uri": "shop://opening-hours"})
+            assert known["result"]["contents"][0]["uri"] == "shop://opening-hours"
+
+    with_server(test)

@@ -88,7 +88,7 @@ def _first_line(command: list[str | Path]) -> Iterator[str]:
 @contextlib.contextmanager
 def tap(upstream: str, file: Path) -> Iterator[str]:
     """Run the tap in front of ``upstream`` and yield its URL; at the end SIGTERM has to end it with exit status 0."""
-    command = [sys.executable, "-m", "mcp_tap.cli", upstream, "--store", f"sqlite:///{file}", "--format", "none"]
+    command = [sys.executable, "-m", "mcp_tap.cli", upstream, "--store", f"sqlite:///{file}", "--format", "json"]
     for option in ("--listen", "--admin-listen"):
         command += [option, "127.0.0.1:0"]
     with _process(list(command), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
