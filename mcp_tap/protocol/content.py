@@ -19,6 +19,9 @@ MAX_PLAIN: Final = 8 * 1024 * 1024
 #: Coded bytes given at once to a decoder that cannot be told how much it may put out: zstd makes at most 128 kB of 4.
 _SLICE: Final = 128
 
+#: The window that every zstd decoder should offer (RFC 8878 §3.1.1.1.2); more is memory that a stranger asks for.
+_ZSTD_WINDOW: Final = 8 * 1024 * 1024
+
 
 class ContentError(Exception):
     """The body cannot be decoded; the text says why."""
@@ -65,7 +68,7 @@ def _step(coding: bytes) -> _Step:
     if coding == b"br":
         return _brotli()
     if coding == b"zstd":
-        return _sliced(zstandard.ZstdDecompressor(max_window_size=MAX_PLAIN).decompressobj().decompress)
+        return _sliced(zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj().decompress)
     raise ContentError(f"content coding {coding.decode('latin-1')[:40]!r} is not known")
 
 

@@ -1,0 +1,223 @@
+"""The wiring: how the two processes come about, and everything the recorder process is made of.
+
+`run` turns the calling process into the relay, which starts ``python -m mcp_tap.app CHANNEL_FD SETTINGS_FD DESK_FD``
+as its recorder. The relay is an exec'ed process of its own so that it holds nothing but itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from typing import Final, NoReturn
+
+import uvicorn
+import uvloop
+from starlette.types import ASGIApp
+
+from mcp_tap import __version__
+from mcp_tap.api import desk
+from mcp_tap.channel import Kind, encode, encode_json
+from mcp_tap.config import Settings
+from mcp_tap.model import Batch, ConnectionStatus, Direction, Status, TapError, hash_session_id
+from mcp_tap.model import Kind as EventKind
+from mcp_tap.protocol.redact import Redactor
+from mcp_tap.protocol.tracker import Tracker
+from mcp_tap.recorder import Recorder
+from mcp_tap.store import Writer, open_reader, open_writer
+from mcp_tap.store.rows import event_row, session_row
+from mcp_tap.ui.terminal import Live, wants_color
+
+#: A connection idle for longer than this is not continued after a restart, and so many at most are.
+CONTINUED_US: Final = 24 * 3600 * 1_000_000
+MAX_CONTINUED: Final = 10_000
+
+#: Calls whose latencies the status line's p95 is of.
+RECENT_CALLS: Final = 500
+
+
+def run(settings: Settings) -> NoReturn:
+    """Become the tap: replace this process by the relay, which starts everything else."""
+    with tempfile.TemporaryFile() as file:  # no name, no trace: the settings may hold a token
+        file.write(settings.to_json())
+        file.flush()
+        os.set_inheritable(file.fileno(), True)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execv(sys.executable, [sys.executable, "-m", "mcp_tap.relay", str(file.fileno())])
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Be the recorder process, started by the relay with the numbers of three inherited descriptors."""
+    # the relay owns the signals: this process ends when the channel does, with everything written
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    channel_fd, settings_fd, desk_fd = (int(argument) for argument in arguments)
+    settings = Settings.from_json(os.pread(settings_fd, os.fstat(settings_fd).st_size, 0))
+    logging.basicConfig(
+        level=logging.DEBUG if settings.debug else logging.WARNING, format="mcp-tap: %(levelname)s: %(message)s"
+    )
+    for name in ("aiosqlite", "asyncio"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    channel = socket.socket(fileno=channel_fd)
+    channel.setblocking(False)
+    return uvloop.run(_record(settings, channel, socket.socket(fileno=desk_fd)))
+
+
+async def _record(settings: Settings, channel: socket.socket, desk_socket: socket.socket) -> int:
+    loop = asyncio.get_running_loop()
+    try:
+        writer = await open_writer(settings.record.store)
+        redactor = Redactor(settings.redact, bodies=settings.record.bodies, max_body=settings.record.max_body)
+    except TapError as error:
+        refusal = {"error": str(error), "hint": error.hint, "exit": error.exit_status}
+        channel.sendall(encode_json(0, Kind.REFUSED, time.monotonic_ns(), refusal))
+        return error.exit_status
+    tracker = Tracker(
+        redactor,
+        idle_us=int(settings.record.session_idle * 1_000_000),
+        session_word=_session_word(settings, writer.session_key),
+        trusted=settings.proxy.trusted if settings.proxy.client_address == "x-forwarded-for" else None,
+    )
+    await _continue(tracker, writer, settings)
+    window = _Window(settings, writer.replica)
+    recorder = Recorder(tracker, writer, written=window.show, notice=window.live.notice)
+    server = _Server(desk(recorder, upstream=settings.proxy.upstream.url, reach=lambda: _reach(settings)))
+    serving = asyncio.create_task(server.serve(sockets=[desk_socket]))
+    await loop.create_connection(lambda: recorder, sock=channel)
+    recorder.say(encode(0, Kind.READY, time.monotonic_ns()))
+    watching = asyncio.create_task(_watch(settings, window, recorder))
+    try:
+        await recorder.run()
+    finally:
+        watching.cancel()
+        server.should_exit = True
+        await asyncio.wait([serving, watching], timeout=1.5)
+        await writer.close()
+        window.live.close()
+    return 0
+
+
+def _session_word(settings: Settings, key: bytes) -> Callable[[str], str]:
+    if settings.redact.session_id == "hash":
+        return lambda raw: hash_session_id(raw, key)
+    return str
+
+
+async def _continue(tracker: Tracker, writer: Writer, settings: Settings) -> None:
+    """Take up the connections of an earlier run that a client may still use."""
+    now_us = time.time_ns() // 1000
+    await writer.end_idle(now_us - int(settings.record.session_idle * 1_000_000))
+    tracker.connections.restore(await writer.recent(now_us - CONTINUED_US, MAX_CONTINUED))
+
+
+async def _reach(settings: Settings) -> str:
+    """Connect to the server once and say in words how that went. It is sent nothing."""
+    began = time.perf_counter()
+    upstream = settings.proxy.upstream
+    try:
+        async with asyncio.timeout(settings.proxy.connect_timeout):
+            _, writer = await asyncio.open_connection(upstream.host, upstream.port)
+    except TimeoutError:
+        return "does not answer (timed out)"
+    except OSError as error:
+        return f"does not answer ({(os.strerror(error.errno) if error.errno else str(error)).lower()})"
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return f"connected in {(time.perf_counter() - began) * 1000:.0f} ms"
+
+
+async def _watch(settings: Settings, window: _Window, recorder: Recorder) -> None:
+    """Say what runs where, and keep the status line."""
+    note = await _reach(settings)
+    reader = await open_reader(settings.record.store)
+    try:
+        summary = await reader.summary()
+    finally:
+        await reader.close()
+    window.live.banner(settings, version=__version__, upstream_note=note, summary=summary)
+    if not note.startswith("connected"):
+        window.live.notice(f"warning: {settings.proxy.upstream.url} {note}; waiting for it")
+    while True:
+        window.status(recorder)
+        await asyncio.sleep(0.25)
+
+
+class _Window:
+    """The live view: what was written, as rows of the views `events` and `sessions`."""
+
+    def __init__(self, settings: Settings, replica: str) -> None:
+        color = wants_color(sys.stdout, os.environ)
+        self.live = Live(sys.stdout, sys.stderr, format=settings.format, color=color)
+        self._off = settings.format == "none"
+        self._replica = replica
+        self._sessions: dict[str, bool] = {}  # id -> whether it is active
+        self._calls = 0
+        self._errors = 0
+        self._latencies: deque[int] = deque(maxlen=RECENT_CALLS)
+
+    def show(self, batch: Batch) -> None:
+        """Show a batch that was written."""
+        if self._off:
+            return
+        pairs = []
+        for event in sorted(batch.events, key=lambda event: (event.at_us, event.seq)):
+            lifecycle = event.kind is EventKind.LIFECYCLE
+            session = session_row(event.connection) if lifecycle and event.connection is not None else None
+            pairs.append((event_row(event, self._replica), session))
+            call = event.kind is EventKind.REQUEST and event.direction is Direction.TO_SERVER
+            if call and event.status is not Status.WAITING:
+                self._calls += 1
+                self._errors += event.status is Status.FAILED
+                self._latencies.append(event.duration_us or 0)
+        for connection in batch.connections:
+            self._sessions[connection.id] = connection.status is ConnectionStatus.ACTIVE
+        self.live.show(pairs)
+
+    def status(self, recorder: Recorder) -> None:
+        """Renew the status line."""
+        latencies = sorted(self._latencies)
+        self.live.status(
+            sessions=len(self._sessions),
+            active=sum(self._sessions.values()),
+            calls=self._calls,
+            errors=self._errors,
+            p95_ms=latencies[int(len(latencies) * 0.95)] / 1000 if len(latencies) >= 20 else None,
+            dropped=recorder.dropped + recorder.spool.lost,
+        )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own ideas about signals: the relay owns them."""
+
+    def __init__(self, application: ASGIApp) -> None:
+        super().__init__(
+            uvicorn.Config(
+                application,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                server_header=False,
+                date_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=1,
+            )
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Leave the signals alone."""
+        yield
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,326 @@
+"""The recorder: records of the channel in, rows in the store out, and nothing of it in the way of the traffic.
+
+Every record goes through `protocol` at once; what that makes is collected for a moment and written in one
+transaction. A store that fails is tried again while rows wait, up to a bound; beyond it the oldest are given up, and
+how many is itself recorded as soon as the store is back. Whoever watches gets each batch when it was written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from mcp_tap.channel import COUNT, Decoder, Kind, Record, encode, encode_json
+from mcp_tap.model import Batch, StoreError
+from mcp_tap.protocol.exchange import Stream
+from mcp_tap.protocol.tracker import Tracker
+from mcp_tap.store import Writer
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two batches.
+FLUSH_EVERY: Final = 0.2
+
+#: Seconds between two looks for connections whose time is over.
+TICK_EVERY: Final = 1.0
+
+#: Seconds until a failing store is tried again, at first and at most.
+RETRY_FIRST: Final = 0.5
+RETRY_MOST: Final = 10.0
+
+#: Rows that may wait for the store. Beyond it the channel is not read, so that the relay's bounded queue takes over
+#: (a slow store), or the oldest are given up (a failing one).
+MAX_ROWS: Final = 50_000
+
+#: Bytes of bodies that may wait for the store, likewise.
+MAX_BYTES: Final = 64 * 1000 * 1000
+
+#: A wall clock that was set by more than this is followed; less is the clock being trimmed.
+CLOCK_STEP_NS: Final = 500_000_000
+
+
+class _Waiting:
+    """One batch on its way to the store, and the record that tells the relay that it is there."""
+
+    __slots__ = ("acknowledge", "batch", "rows", "size")
+
+    def __init__(self, batch: Batch, acknowledge: bytes) -> None:
+        self.batch = batch
+        self.acknowledge = acknowledge
+        self.rows = len(batch.events) + len(batch.connections)
+        self.size = sum(len(body.data) for body in batch.bodies)
+
+
+class Spool:
+    """Batches on their way to the store, in order, each tried until it is written or has to make room.
+
+    ``written`` is told of every batch in the store, ``acknowledge`` of what the relay may forget.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        *,
+        written: Callable[[Batch], None],
+        acknowledge: Callable[[bytes], None],
+        notice: Callable[[str], None],
+    ) -> None:
+        self.lost = 0  # lines of timelines given up and not yet recorded as such
+        self.failing: str | None = None  # why the store cannot be written at the moment
+        self._writer = writer
+        self._written = written
+        self._acknowledge = acknowledge
+        self._notice = notice
+        self._waiting: deque[_Waiting] = deque()
+        self._more = asyncio.Event()
+        self._ending = asyncio.Event()
+
+    @property
+    def full(self) -> bool:
+        """Whether more waits than should."""
+        rows = sum(waiting.rows for waiting in self._waiting)
+        return rows > MAX_ROWS or sum(waiting.size for waiting in self._waiting) > MAX_BYTES
+
+    def put(self, batch: Batch, acknowledge: bytes) -> None:
+        """Put a batch in line. While the store fails the oldest make room."""
+        if not batch:
+            if not self._waiting:
+                self._acknowledge(acknowledge)
+            return
+        self._waiting.append(_Waiting(batch, acknowledge))
+        self._more.set()
+        while self.failing is not None and len(self._waiting) > 1 and self.full:
+            oldest = self._waiting.popleft()
+            self.lost += len(oldest.batch.events)
+            self._acknowledge(oldest.acknowledge)  # it is counted here: the relay must not count it again
+
+    def end(self) -> None:
+        """Say that nothing more comes: `run` returns when the rest is written, or cannot be."""
+        self._ending.set()
+        self._more.set()
+
+    async def run(self) -> None:
+        """Write what is in line until the end."""
+        retry = RETRY_FIRST
+        while self._waiting or not self._ending.is_set():
+            if not self._waiting:
+                self._more.clear()
+                await self._more.wait()
+                continue
+            first = self._waiting[0]
+            try:
+                await self._writer.write(first.batch)
+            except StoreError as error:
+                if not await self._fail(error, retry):
+                    return
+                retry = min(retry * 2, RETRY_MOST)
+                continue
+            retry = RETRY_FIRST
+            if self._waiting and self._waiting[0] is first:
+                self._waiting.popleft()
+            if self.failing is not None:
+                self.failing = None
+                self._notice(f"records are written again; {self.lost} lines were lost")
+            self._acknowledge(first.acknowledge)
+            self._written(first.batch)
+
+    async def _fail(self, error: StoreError, retry: float) -> bool:
+        """Wait before the next try; return False where there is none."""
+        if self.failing is None:
+            self._notice(f"warning: traffic flows, but records cannot be written: {error}")
+        self.failing = str(error)
+        if self._ending.is_set():
+            lines = self.lost + sum(len(waiting.batch.events) for waiting in self._waiting)
+            self._notice(f"error: {lines} lines of the record could not be written: {error}")
+            return False
+        try:
+            await asyncio.wait_for(self._ending.wait(), retry)
+        except TimeoutError:
+            pass
+        return True
+
+
+class Recorder(asyncio.Protocol):
+    """The recorder's end of the channel. ``written`` is told of every batch, ``notice`` of what people should know."""
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        writer: Writer,
+        *,
+        written: Callable[[Batch], None],
+        notice: Callable[[str], None],
+    ) -> None:
+        self.dropped = 0  # pieces of traffic that never reached this process
+        self.spool = Spool(writer, written=written, acknowledge=self.say, notice=notice)
+        self._tracker = tracker
+        self._notice = notice
+        self._stopped = asyncio.Event()  # nothing more will come
+        self._decoder = Decoder()
+        self._streams: dict[int, Stream] = {}
+        self._records = 0
+        self._bytes = 0
+        self._clock_ns = time.time_ns() - time.monotonic_ns()
+        self._paused = False
+        self._draining: set[int] | None = None
+        self._transport: asyncio.Transport | None = None
+
+    @property
+    def streams(self) -> int:
+        """How many TCP connections are open."""
+        return len(self._streams)
+
+    # The channel
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the channel."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Take a piece of the channel."""
+        try:
+            records = self._decoder.feed(data)
+        except ValueError:
+            log.exception("the channel cannot be read any further")
+            self._stopped.set()
+            return
+        for record in records:
+            self._records += 1
+            self._bytes += len(record.payload)
+            try:
+                self._take(record)
+            except Exception:
+                # a defect of ours must cost one stream's record, not the recording
+                log.exception("stream %d cannot be followed", record.stream)
+                self._give_up(record)
+        if self._draining is not None and records:
+            self._tell_idle(records[-1].at_ns)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Hear that the relay is gone."""
+        self._stopped.set()
+
+    def say(self, data: bytes) -> None:
+        """Send a record to the relay, if it is still there."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def _take(self, record: Record) -> None:
+        number, kind, at_ns, payload = record
+        at_us = (at_ns + self._clock_ns) // 1000
+        stream = self._streams.get(number)
+        if kind == Kind.CLIENT:
+            if stream is not None:
+                stream.client(payload, at_us)
+        elif kind == Kind.SERVER:
+            if stream is not None:
+                stream.server(payload, at_us)
+        elif kind == Kind.OPEN:
+            told = record.json()
+            self._streams[number] = Stream(
+                number, self._tracker, peer=told["peer"], upstream=told["upstream"], resumed=bool(told.get("resumed"))
+            )
+        elif number == 0:
+            self._take_own(record, at_us)
+        elif stream is not None:
+            self._take_change(stream, record, at_us)
+
+    def _take_change(self, stream: Stream, record: Record, at_us: int) -> None:
+        kind, payload = record.kind, record.payload
+        if kind == Kind.OWN:
+            stream.own(payload, at_us)
+        elif kind == Kind.CONNECT_FAILED:
+            stream.connect_failed(payload.decode("utf-8", "replace"))
+        elif kind == Kind.CLIENT_EOF:
+            stream.client_eof()
+        elif kind == Kind.SERVER_EOF:
+            stream.server_eof(at_us)
+        elif kind == Kind.CLOSED:
+            del self._streams[stream.number]
+            stream.close(payload, at_us)
+            self._tracker.stream_closed(stream)
+        elif kind == Kind.LOST:
+            pieces, size = COUNT.unpack(payload)
+            self.dropped += pieces
+            self._tracker.lost(stream, pieces)
+            self._tracker.dropped(pieces, size, at_us, at_us, "the recorder was too slow for the traffic")
+            stream.lose(pieces, at_us)
+
+    def _take_own(self, record: Record, at_us: int) -> None:
+        """Take a record that is about the relay process itself."""
+        if record.kind == Kind.GAP:
+            gap = record.json()
+            self.dropped += gap["records"]
+            from_us, to_us = ((gap[end] + self._clock_ns) // 1000 for end in ("from_ns", "to_ns"))
+            self._tracker.dropped(gap["records"], gap["bytes"], from_us, to_us, gap["why"])
+            self._notice(f"warning: {gap['records']} pieces of traffic were not recorded ({gap['why']})")
+        elif record.kind == Kind.DRAIN:
+            self._draining = {number for number, stream in self._streams.items() if stream.busy}
+            self.say(encode_json(0, Kind.BUSY, record.at_ns, sorted(self._draining)))
+        elif record.kind == Kind.STOP:
+            self._stopped.set()
+
+    def _tell_idle(self, at_ns: int) -> None:
+        """While the relay drains: tell it which of the busy streams have no call in flight any more."""
+        assert self._draining is not None
+        busy = {n for n in self._draining if (stream := self._streams.get(n)) is not None and stream.busy}
+        idle = sorted(self._draining - busy)
+        if idle:
+            self._draining = busy
+            self.say(encode_json(0, Kind.IDLE, at_ns, idle))
+
+    def _give_up(self, record: Record) -> None:
+        """Stop following a stream that our own code stumbled over, and say so in the record."""
+        stream = self._streams.pop(record.stream, None)
+        if stream is not None:
+            at_us = (record.at_ns + self._clock_ns) // 1000
+            self._tracker.unreadable(stream, "a defect of the recorder: this connection is not followed further", at_us)
+            self._tracker.stream_closed(stream)
+
+    # The store
+
+    async def run(self) -> None:
+        """Write batches until nothing more comes, and then the rest; return when all is written or given up."""
+        spooling = asyncio.create_task(self.spool.run())
+        ticked = time.monotonic()
+        while not self._stopped.is_set():
+            try:
+                await asyncio.wait_for(self._stopped.wait(), FLUSH_EVERY)
+            except TimeoutError:
+                pass
+            if time.monotonic() - ticked >= TICK_EVERY:
+                ticked = time.monotonic()
+                self._follow_clock()
+                self._tracker.tick(self._now_us())
+            self._collect()
+        self._tracker.stop(self._now_us())
+        self._collect()
+        self.spool.end()
+        await spooling
+
+    def _collect(self) -> None:
+        """Put what is new in line for the store, and read on only while the store keeps up."""
+        if self.spool.lost and self.spool.failing is None:
+            lost, self.spool.lost = self.spool.lost, 0
+            now_us = self._now_us()
+            self._tracker.dropped(lost, 0, now_us, now_us, "the store could not be written")
+        acknowledge = encode(0, Kind.ACK, time.monotonic_ns(), COUNT.pack(self._records, self._bytes))
+        self.spool.put(self._tracker.take(), acknowledge)
+        pause = self.spool.failing is None and self.spool.full
+        if pause != self._paused and self._transport is not None:
+            self._paused = pause
+            (self._transport.pause_reading if pause else self._transport.resume_reading)()
+
+    def _now_us(self) -> int:
+        return (time.monotonic_ns() + self._clock_ns) // 1000
+
+    def _follow_clock(self) -> None:
+        offset = time.time_ns() - time.monotonic_ns()
+        if abs(offset - self._clock_ns) > CLOCK_STEP_NS:
+            log.warning("the clock was set by %.3f s", (offset - self._clock_ns) / 1e9)
+            self._clock_ns = offset
