@@ -12,13 +12,13 @@ Whatever a verb needs is imported when it runs: `run` hands its process over to 
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
@@ -227,12 +227,6 @@ def _color() -> bool:
     return wants_color(sys.stdout, os.environ)
 
 
-def _width() -> int:
-    import shutil
-
-    return shutil.get_terminal_size().columns
-
-
 # ------------------------------------------------------------------------------------------------------------ run
 
 
@@ -252,8 +246,6 @@ def run(*, url: str | None, listen: str | None, admin_listen: str | None, store:
     Clients connect to http://127.0.0.1:6278 with the path of URL. Ends at Ctrl-C or SIGTERM, after the calls in
     flight.
     """
-    if format is None and "MCP_TAP_FORMAT" not in os.environ and not sys.stdout.isatty():
-        format = "json"  # noqa: A001 - a pipe is read by programs
     loaded = _load(
         file,
         {
@@ -266,9 +258,12 @@ def run(*, url: str | None, listen: str | None, admin_listen: str | None, store:
             "debug": "true" if debug else None,
         },
     )
+    settings = loaded.to_run()
+    if loaded.origins["format"] == "default" and not sys.stdout.isatty():
+        settings = replace(settings, format="json")  # a pipe is read by programs
     from mcp_tap import app
 
-    app.run(loaded.settings)
+    app.run(settings)
 
 
 @verbs.command()
@@ -288,6 +283,8 @@ def demo(*, once: bool, listen: str | None, admin_listen: str | None, store: str
 
 
 def _ask(question: Callable[[Reader], Awaitable[None]], store: str | None, file: str | None) -> None:
+    import asyncio
+
     async def ask() -> None:
         async with _reading(store, file) as reader:
             await question(reader)
@@ -333,7 +330,7 @@ def session(*, id: str, limit: int, store: str | None, file: str | None, as_json
         del events[limit:]
         form = listing.shape(as_json=as_json)
         if form == "table":
-            printout.session(row, events, color=_color(), width=_width())
+            printout.session(row, events, color=_color(), width=listing.width())
         elif form == "json":
             for line in (row, *events):
                 listing.print_rows(list(line), [list(line.values())], form)
@@ -357,10 +354,12 @@ def tail(
 
     Each event is printed once, when it is final; with --json every change of an event is a line.
     """
-    from mcp_tap.ui import printout
+    import asyncio
+
+    from mcp_tap.ui import listing, printout
 
     async def question(reader: Reader) -> None:
-        follow = printout.Follow(reader, as_json=as_json, color=_color(), width=_width())
+        follow = printout.Follow(reader, as_json=as_json, color=_color(), width=listing.width())
         # The number first: what happens between the two questions is then asked for again, and shown once.
         cursor = await follow.cursor()
         await follow.show(await reader.events(since=since, limit=limit, newest=True))
@@ -481,7 +480,7 @@ def config_(*, url: str | None, listen: str | None, admin_listen: str | None, st
         return
     from mcp_tap.ui import printout
 
-    click.echo("\n".join(printout.settings(loaded.settings, loaded.origins)))
+    click.echo("\n".join(printout.settings(loaded)))
 
 
 @verbs.command()

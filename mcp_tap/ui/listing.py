@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
+from mcp_tap.ui import text
+from mcp_tap.ui.terminal import paint
 from mcp_tap.ui.text import harmless, json_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from rich.console import Console
+#: A column narrower than this says nothing.
+_NARROW: Final = 6
 
 Shape = Literal["table", "tsv", "json"]
 
@@ -22,11 +26,9 @@ def shape(*, as_json: bool) -> Shape:
     return "json" if as_json else "table" if sys.stdout.isatty() else "tsv"
 
 
-def console(out: TextIO | None = None, *, color: bool) -> Console:
-    """Return a rich console that interprets no markup and guesses nothing."""
-    from rich.console import Console
-
-    return Console(file=out or sys.stdout, markup=False, emoji=False, highlight=False, no_color=not color)
+def width() -> int:
+    """Return how many columns the terminal has."""
+    return shutil.get_terminal_size().columns
 
 
 def cell(value: Any) -> str:
@@ -54,17 +56,43 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], form: Shap
 
 
 def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, color: bool, right: Iterable[str] = ()
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    color: bool,
+    right: Iterable[str] = (),
+    whole: Iterable[str] = (),
 ) -> None:
-    """Print a table for people; columns named in ``right`` are aligned to the right."""
-    from rich.table import Table
-    from rich.text import Text
+    """Print a table for people, cut to the terminal: ``right`` names columns of numbers, ``whole`` those never cut.
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in columns:
-        table.add_column(
-            Text(harmless(name)), justify="right" if name in right else "left", overflow="ellipsis", no_wrap=True
-        )
-    for row in rows:
-        table.add_row(*(value if isinstance(value, Text) else Text(cell(value)) for value in row))
-    console(color=color).print(table)
+    What has too many columns for lines is printed one value per line instead, each row a block.
+    """
+    cells = [[cell(value) for value in row] for row in rows]
+    if not cells:
+        click.echo("nothing")
+        return
+    widths = [max(text.columns(harmless(shown)) for shown in column) for column in zip(columns, *cells, strict=True)]
+    room = width() - 2 * (len(columns) - 1)
+    if room < len(columns) * _NARROW:
+        _print_blocks(columns, cells, color=color)
+        return
+    flexible = [index for index, name in enumerate(columns) if name not in whole]
+    while sum(widths) > room and flexible:
+        widest = max(flexible, key=lambda index: widths[index])
+        if widths[widest] <= _NARROW:
+            break
+        widths[widest] -= 1
+    sides = [text.right if name in right else text.left for name in columns]
+    lines = ["  ".join(map(_place, sides, row, widths)).rstrip() for row in (columns, *cells)]
+    click.echo("\n".join([paint(lines[0], "bold", color=color), *lines[1:]]), color=color)
+
+
+def _place(side: Callable[[str, int], str], shown: str, wide: int) -> str:
+    return side(shown, wide)
+
+
+def _print_blocks(columns: Sequence[str], cells: Iterable[Sequence[str]], *, color: bool) -> None:
+    wide = max(text.columns(harmless(name)) for name in columns)
+    names = [paint(text.right(name, wide), "dim", color=color) for name in columns]
+    blocks = ["\n".join(f"{name}  {shown}" for name, shown in zip(names, row, strict=True)) for row in cells]
+    click.echo("\n\n".join(blocks), color=color)

@@ -6,36 +6,28 @@ Everything here is text out of rows; where the rows come from is the business of
 from __future__ import annotations
 
 import json
+import textwrap
 from collections import OrderedDict
-from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Any, Final
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
 
 import click
 
+from mcp_tap.config import SETTINGS
 from mcp_tap.model import Codec, Kind, Status
 from mcp_tap.ui import listing
 from mcp_tap.ui.terminal import REMEMBERED, Lines, end_text, failure_text, paint, peers_text
 from mcp_tap.ui.text import counted, duration, harmless, json_line, local, size
+from mcp_tap.values import written
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
-    from mcp_tap.config import Settings
+    from mcp_tap.config import Loaded
     from mcp_tap.store import Reader, Row
 
 #: What `sessions` shows of a row; everything else is in `session`, and in the other formats.
-_SESSION_COLUMNS: Final = (
-    "#",
-    "client",
-    "server",
-    "started",
-    "duration",
-    "calls",
-    "errors",
-    "status",
-    "revision",
-    "tools",
-)
+_SESSION_COLUMNS: Final = ("#", "client", "started", "duration", "calls", "errors", "status", "revision", "tools")
 
 #: Settings that are secrets: whether there is one is all that is printed.
 _SECRET: Final = frozenset({"admin.token"})
@@ -53,19 +45,19 @@ def sessions(rows: Iterable[Row], *, color: bool) -> None:
             (
                 row["pk"],
                 f"{row['client_name'] or 'unknown'} {row['client_version'] or ''}".strip(),
-                f"{row['server_name'] or 'unknown'} {row['server_version'] or ''}".strip(),
-                local(row["started"], "%Y-%m-%d %H:%M:%S"),
+                local(row["started"], "%m-%d %H:%M:%S"),
                 duration(row["duration_ms"]),
                 row["calls"],
                 row["errors"],
                 _session_status(row),
-                f"{row['protocol_version'] or 'unknown'}, {row['origin']}",
+                row["protocol_version"],
                 row["tools"],
             )
             for row in rows
         ],
         color=color,
         right=("#", "duration", "calls", "errors"),
+        whole=("#", "started", "duration", "calls", "errors", "revision"),
     )
 
 
@@ -75,6 +67,8 @@ def _session_status(row: Row) -> str:
         words.append(str(row["end_reason"]).replace("_", " "))
     if row["dropped"] or row["truncated"]:
         words.append("incomplete")
+    if "shared" in (row["origin_note"] or ""):
+        words.append("shared")
     return ", ".join(words)
 
 
@@ -242,12 +236,13 @@ def _print_body(body: Row, *, color: bool) -> None:
     if not color:
         click.echo(text)
         return
+    from rich.console import Console
     from rich.highlighter import JSONHighlighter
     from rich.text import Text
 
     shown = Text(text)
     JSONHighlighter().highlight(shown)
-    listing.console(color=color).print(shown, soft_wrap=True)
+    Console(force_terminal=True).print(shown, soft_wrap=True)
 
 
 # --------------------------------------------------------------------------------------------------------- schema
@@ -257,46 +252,28 @@ async def schema(reader: Reader, store: str, form: listing.Shape) -> None:
     """Print where the recording is, and what can be asked of it."""
     if form != "json":
         click.echo(harmless(store), err=form == "tsv")
-    table = await reader.query(
-        "SELECT item.type, item.name, group_concat(col.name, ', ') AS columns "
-        "FROM sqlite_schema AS item, pragma_table_info(item.name) AS col "
-        "WHERE item.type IN ('view', 'table') AND item.name NOT LIKE 'sqlite_%' "
-        "GROUP BY item.name ORDER BY item.type DESC, item.name"
+    listed = await reader.query(
+        "SELECT type, name FROM sqlite_schema "
+        "WHERE type IN ('view', 'table') AND name NOT LIKE 'sqlite_%' ORDER BY type DESC, name"
     )
+    rows = []
+    for kind, name in listed.rows:
+        table = await reader.query(f'PRAGMA table_info("{name}")')
+        rows.append((kind, name, ", ".join(str(column[1]) for column in table.rows)))
     if form != "table":
-        listing.print_rows(table.columns, table.rows, form)
+        listing.print_rows(("type", "name", "columns"), rows, form)
         return
-    for kind, name, columns in table.rows:
-        click.echo(f"\n{kind} {name}\n  {columns}")
+    for kind, name, columns in rows:
+        click.echo(f"\n{kind} {name}")
+        click.echo(textwrap.fill(columns, listing.width(), initial_indent="  ", subsequent_indent="  "))
 
 
 # ------------------------------------------------------------------------------------------------------- settings
 
 
-def settings(value: Settings, origins: Mapping[str, str]) -> Iterator[str]:
+def settings(loaded: Loaded) -> Iterator[str]:
     """Yield one line for each setting: its name, its value as the file writes it, and where it comes from."""
-    for name, setting in _settings(value, ""):
-        shown = ('"…"' if setting else '""') if name in _SECRET else _toml(setting)
-        yield f"{name} = {harmless(shown)}   ({harmless(origins.get(name, 'default'))})"
-
-
-def _settings(value: object, prefix: str) -> Iterator[tuple[str, object]]:
-    assert is_dataclass(value)
-    for field in fields(value):
-        inner = getattr(value, field.name)
-        if is_dataclass(inner):
-            yield from _settings(inner, f"{prefix}{field.name}.")
-        else:
-            yield f"{prefix}{field.name}", inner
-
-
-def _toml(value: Any) -> str:
-    if value is None:
-        return '"forever"'
-    if isinstance(value, (bool, int)):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f'"{value:g}s"'
-    if isinstance(value, tuple) and not hasattr(value, "_fields"):
-        return f"[{', '.join(_toml(item) for item in value)}]"
-    return json.dumps(getattr(value, "url", None) or str(value), ensure_ascii=False)
+    for setting in SETTINGS:
+        value = attrgetter(setting.name)(loaded.settings)
+        shown = '"…"' if setting.name in _SECRET and value else written(value)
+        yield f"{setting.name} = {harmless(shown)}   ({harmless(loaded.origins[setting.name])})"
