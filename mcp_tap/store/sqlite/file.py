@@ -54,6 +54,7 @@ class Thread(aiosqlite.Connection):
 
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
         super().__init__(connect, iter_chunk_size=64)
+        self._thread.daemon = True  # a process that ends by an error must not wait for a connection nobody closed
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Return what ``work`` returns for the connection, in its thread."""
