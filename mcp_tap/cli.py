@@ -83,7 +83,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     args = list(sys.argv[1:] if argv is None else argv)
     try:
         status = _status(args)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None: it was closed before we began
+            sys.stdout.flush()
     except BrokenPipeError:  # `mcp-tap sessions | head`: nobody is left to be told anything
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         status = 0

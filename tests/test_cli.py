@@ -303,6 +303,7 @@ def test_every_setting_and_its_origin(tmp_path: Path, capsys: pytest.CaptureFixt
     assert lines["proxy.drain"].endswith("(default)")
     assert lines["admin.token"].startswith('"…"')
     assert "very-secret" not in ran.out
+    assert lines["proxy.tls_ca"].startswith('""')
 
 
 def test_the_example_is_a_right_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -275,5 +275,7 @@ def settings(loaded: Loaded) -> Iterator[str]:
     """Yield one line for each setting: its name, its value as the file writes it, and where it comes from."""
     for setting in SETTINGS:
         value = attrgetter(setting.name)(loaded.settings)
+        if value is None and setting.name != "record.keep":
+            value = ""
         shown = '"…"' if setting.name in _SECRET and value else written(value)
         yield f"{setting.name} = {harmless(shown)}   ({harmless(loaded.origins[setting.name])})"

@@ -62,13 +62,13 @@ def paint(text: str, style: str, *, color: bool) -> str:
     return f"\x1b[{_CODES[style]}m{text}\x1b[0m" if color and style and text else text
 
 
-def wants_color(stream: IO[str], env: Mapping[str, str]) -> bool:
+def wants_color(stream: IO[str] | None, env: Mapping[str, str]) -> bool:
     """Whether to colour what goes to ``stream``: NO_COLOR says no, FORCE_COLOR yes, else a capable terminal does."""
     if env.get("NO_COLOR"):
         return False
     if env.get("FORCE_COLOR", "0") != "0":
         return True
-    return stream.isatty() and env.get("TERM") != "dumb"
+    return stream is not None and stream.isatty() and env.get("TERM") != "dumb"
 
 
 # ---------------------------------------------------------------------------------------------------------- words
@@ -291,14 +291,15 @@ class Outlet:
 class Live:
     """The view of a running recorder. No method of it waits for a reader or raises because of one.
 
-    ``out`` gets the events, ``err`` what is said to people (on a terminal both appear in the order written). Without
-    a ``width`` the terminal's own is asked for again with every status.
+    ``out`` gets the events, ``err`` what is said to people (on a terminal both appear in the order written); either
+    may be None, which is what Python has for a descriptor that was closed. Without a ``width`` the terminal's own is
+    asked for again with every status.
     """
 
     def __init__(
         self,
-        out: IO[str],
-        err: IO[str],
+        out: IO[str] | None,
+        err: IO[str] | None,
         *,
         format: Literal["text", "json", "none"],  # noqa: A002 - the name of the setting and of the flag
         color: bool,
@@ -306,13 +307,15 @@ class Live:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._format, self._width, self._clock = format, width, clock
-        self._out, self._err = out.fileno(), err.fileno()
-        self._out_terminal = out.isatty()
+        self._out, self._err = (
+            os.open(os.devnull, os.O_WRONLY) if each is None else each.fileno() for each in (out, err)
+        )
+        self._out_terminal = os.isatty(self._out)
         # Escapes that move the cursor need a terminal that says it understands them.
         self._status_line = format == "text" and self._out_terminal and os.environ.get("TERM", "dumb") != "dumb"
         self._color = color
         self._events = Outlet("live view")
-        self._people = self._events if self._out_terminal and err.isatty() else Outlet("notices")
+        self._people = self._events if self._out_terminal and os.isatty(self._err) else Outlet("notices")
         self._lines = Lines(width=self._columns(), color=color)
         self._waiting: OrderedDict[str, tuple[float, Row]] = OrderedDict()
         self._status = ""

@@ -260,6 +260,16 @@ def test_a_reader_that_is_gone_is_no_trouble() -> None:
         assert "2 lines dropped" in said() or live._events.dropped == 2
 
 
+def test_descriptors_that_were_closed_are_no_trouble() -> None:
+    live = Live(None, None, format="text", color=wants_color(None, {}))
+    live.show([(event(1), None)])
+    live.notice("said to nobody")
+    live.close()
+    assert live._events.dropped == 0
+    for fd in (live._out, live._err):
+        os.close(fd)
+
+
 def test_a_reader_that_stalls_costs_lines_and_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody reads the pipe until everything was shown: more than it and the backlog hold is dropped and said."""
     monkeypatch.setattr(terminal, "BACKLOG", 100_000)
