@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mcp_tap.store import Table, open_reader, open_writer
+
 from .plausible import morning
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -291,5 +291,5 @@ def _where(db: sqlite3.Connection, sql: str, text: str) -> str:
 
 
 def _meant(name: str, names: list[str]) -> list[str]:
-    close = difflib.get_close_matches(name.rpartition(".")[2].strip('"'), names, n=1)
-    return [f'did you mean "{close[0]}"?'] if close else []
+    close = difflib.get_close_matches(name.rpartition(".")[2].strip('"'), names, n=2)
+    return [f"did you mean {' or '.join(close)}?"] if close else []
