@@ -212,8 +212,11 @@ def test_a_session_for_people(recording: str) -> None:
 def test_colour_only_where_it_is_wanted(recording: str) -> None:
     assert "\x1b[31m" in on_a_terminal("session", "2", "--store", recording)
     assert "\x1b" not in on_a_terminal("session", "2", "--store", recording, TERM="dumb")
-    event = on_a_terminal("show", "7", "--store", recording)
-    assert "\x1b[" in event
+    coloured = on_a_terminal("show", "11", "--store", recording)
+    assert re.search(r'\x1b\[[\d;]+m"name"\x1b\[0m: \x1b\[[\d;]+m"create_payment"', coloured)
+    plain = on_a_terminal("show", "11", "--store", recording, NO_COLOR="1")
+    assert '\n    "name": "create_payment",' in plain
+    assert re.sub(r"\x1b\[[\d;]*m", "", coloured) == plain
 
 
 # ----------------------------------------------------------------------------------------------------------- tail
@@ -224,6 +227,13 @@ def test_the_last_events(recording: str, capsys: pytest.CaptureFixture[str]) -> 
     assert len(ran.table) == 4
     rows = mcp_tap(capsys, "tail", "--once", "--limit", "3", "--json", "--store", recording).json
     assert [row["type"] for row in rows] == ["http", "session_start", "tools/call"]
+
+
+def test_the_last_events_for_people(recording: str) -> None:
+    shown = on_a_terminal("tail", "--once", "--limit", "12", "--store", recording, NO_COLOR="1")
+    assert "○ ended 3.06 s, 3 calls, 0 errors, tap stopped, 3 dropped" in shown
+    assert "● session night-agent 7 → shop 2.1.0  2026-07-28" in shown
+    assert "export_orders" not in shown  # it waits for its answer
 
 
 @contextlib.contextmanager
