@@ -213,22 +213,19 @@ class Connections:
         if not lives:
             return self._start(x, key, at_us, number, marker=_marks_start(method, number))
         newest = lives[-1]
-        if mine is not None and mine in lives:
-            if _marks_start(method, number) and not _continues(mine, number):
-                if not newest.streams and not newest.waiting:
-                    return self._start(x, key, at_us, number, marker=True)
-                self._share(lives, newest)
-                newest.starts += 1
-            return mine
-        if _marks_start(method, number) and not any(_continues(live, number) for live in lives):
+        if mine is not None and mine in lives and number is not None and number in (mine.last_id, _next(mine)):
+            return mine  # it goes on counting, or has one id for every call
+        if _marks_start(method, number) and not any(number == _next(live) for live in lives):
             if not newest.streams and not newest.waiting:
                 return self._start(x, key, at_us, number, marker=True)
             newest.starts += 1
             self._share(lives, newest)
             return newest
+        if mine is not None and mine in lives:
+            return mine
         if len(lives) == 1:
             return newest
-        before = [live for live in lives if number is not None and live.last_id == number - 1]
+        before = [live for live in lives if number is not None and number == _next(live)]
         if len(before) == 1:
             return before[0]
         self._share(lives, newest)
@@ -304,6 +301,10 @@ class Connections:
         if live.key:
             self._unkey(live)
         self._changed(row)
+
+    def may_reopen(self, live: Live) -> bool:
+        """Whether an ended connection goes on as soon as it is used: its end was only our guess."""
+        return live.row.end_reason in (EndReason.IDLE_TIMEOUT, EndReason.SHUTDOWN)
 
     def reopen(self, live: Live) -> None:
         """Take up a connection again that had ended, because it is used."""
@@ -444,6 +445,6 @@ def _marks_start(method: str | None, number: int | None) -> bool:
     return method == "server/discover" or (number is not None and number <= 1)
 
 
-def _continues(live: Live, number: int | None) -> bool:
-    """Whether an id goes on where a connection was: counting up, or the same id for every call."""
-    return number is not None and live.last_id is not None and number in (live.last_id, live.last_id + 1)
+def _next(live: Live) -> int | None:
+    """Return the id that a client that counts up sends next."""
+    return None if live.last_id is None else live.last_id + 1

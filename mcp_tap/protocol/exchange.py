@@ -154,16 +154,19 @@ class Exchange:
             self.request_done(at_us)
         kind = response.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         coding = response.headers.get(b"content-encoding")
+        unknown = None
         if coding:
             try:
                 self._content = Decoder(coding)
             except ContentError as error:
-                self._unreadable = str(error)
+                unknown = str(error)
         if kind == b"text/event-stream":
             self._sse = SseReader()
         elif kind.endswith(b"json"):
             self._json = []
         self.stream.observer.answered(self, at_us)
+        if unknown is not None:
+            self._give_up(unknown, at_us)
 
     def response_piece(self, data: bytes, at_us: int) -> None:
         """Take a piece of the response's body, and tell the observer of every message that is complete with it."""

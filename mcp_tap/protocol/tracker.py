@@ -158,7 +158,7 @@ class Tracker:
         live = link.live
         if not success or live is None:
             return
-        if opening is not None and opening.method == "initialize":
+        if not live.accepted and any(event.type == "initialize" for event in link.asked):
             session_id = headers.get(b"mcp-session-id")
             self.connections.accept(live, session_id.decode("latin-1")[:MAX_WORD] if session_id else None)
         elif not live.accepted and live.key:
@@ -166,8 +166,11 @@ class Tracker:
         for event in link.asked:
             if event.kind is Kind.NOTIFICATION and event.status is Status.WAITING:
                 self._finish(event, SUCCESS, at_us)
-        if x.request.method == "DELETE" and not live.ended:
-            self._end(live, EndReason.CLIENT_DELETE, at_us)
+        if x.request.method == "DELETE":
+            if not live.ended:
+                self._end(live, EndReason.CLIENT_DELETE, at_us)
+        elif live.ended:
+            self._reopen(live, at_us)  # the server still knows it
 
     def frame(self, x: Exchange, frame: Frame, at_us: int) -> None:
         """Take one message of an answer."""
@@ -255,9 +258,8 @@ class Tracker:
         x.link.live = live
         if live.row.era is None:
             live.row.era = x.link.era
-        if live.ended:
-            self.connections.reopen(live)
-            self._line(live, "session_reopened", at_us)
+        if live.ended and self.connections.may_reopen(live):
+            self._reopen(live, at_us)
         if x.stream.gap:
             live.row.dropped += x.stream.gap
             x.stream.gap = 0
@@ -576,8 +578,8 @@ class Tracker:
             event.outcome, event.note = Outcome.UNPARSED, link.unparsed
         status = _http_status(x)
         streamed = how in (Ended.CLIENT_GONE, Ended.STOPPED) and 0 < status < 300 and x.lasting
-        # 405 to a GET or a DELETE says that the server offers no such thing, not that something failed
-        declined = status == 405 and x.request.method in ("GET", "DELETE")
+        # 405 to a GET or a DELETE says that the server offers no such thing, 404 to a DELETE that it is done already
+        declined = (status, x.request.method) in ((405, "GET"), (405, "DELETE"), (404, "DELETE"))
         if how is Ended.COMPLETE and status >= 400 and not declined:
             verdict = of_http(status, _error_text(x))
         elif how is Ended.COMPLETE or streamed:
@@ -622,6 +624,10 @@ class Tracker:
         live.progress.clear()
         self.connections.end(live, reason, at_us)
         self._line(live, "session_end", at_us, reason.value)
+
+    def _reopen(self, live: Live, at_us: int) -> None:
+        self.connections.reopen(live)
+        self._line(live, "session_reopened", at_us)
 
     def _line(self, live: Live, what: str, at_us: int, note: str | None = None) -> None:
         self._attach(live, Event(Kind.LIFECYCLE, what, at_us, note=note))

@@ -123,7 +123,7 @@ RESPONSES: dict[str, tuple[str, bytes, Summary]] = {
     ),
     "interim ones before the final one": (
         "POST",
-        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 H\r\nL: a\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
         [("response", 100), ("response", 103), ("response", 200), ("end", "COMPLETE")],
     ),
     "switching protocols": (
