@@ -61,7 +61,7 @@ def select(path: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:
 
 
 def connection(number: int = 1, **values: Any) -> Connection:
-    given = {
+    given: dict[str, Any] = {
         "id": f"scn_{number:026d}",
         "session_id": f"ses_{number:026d}",
         "origin": Origin.HEADER,
@@ -75,5 +75,5 @@ def connection(number: int = 1, **values: Any) -> Connection:
 def event(of: Connection | None, at_us: int = T0, **values: Any) -> Event:
     if of is not None:
         of.seq += 1
-    given = {"kind": Kind.REQUEST, "type": "tools/call", "seq": 0 if of is None else of.seq}
+    given: dict[str, Any] = {"kind": Kind.REQUEST, "type": "tools/call", "seq": 0 if of is None else of.seq}
     return Event(at_us=at_us, connection=of, **(given | values))

@@ -56,17 +56,17 @@ def varied() -> Batch:
     directions, statuses, outcomes, failures = cycle(Direction), cycle(Status), cycle(Outcome), cycle(FailureReason)
     firsts: list[Event] = []
     for number, (kind, owner) in enumerate(itertools.product(Kind, [None, *batch.connections])):
-        one = event(owner, T0 + number * 12_345, kind=kind, direction=next(directions), status=next(statuses))
-        one.outcome, one.failure_reason = next(outcomes), next(failures)
+        line = event(owner, T0 + number * 12_345, kind=kind, direction=next(directions), status=next(statuses))
+        line.outcome, line.failure_reason = next(outcomes), next(failures)
         if number % 3:
-            one.name, one.code, one.message, one.note = "näme", "-32000", "it said “no”\n\x00\x1b[31m", "guessed"
-            one.duration_us, one.first_byte_us, one.headers_us, one.first_event_us = 4211, 3001, 3000, 3002
-            one.request_cut, one.response_cut, one.dropped = bool(number & 1), bool(number & 2), number
-            one.http_status, one.trace_id, one.request_bytes, one.response_bytes = 200, "4bf9", 2**40, 17
+            line.name, line.code, line.message, line.note = "näme", "-32000", "it said “no”\n\x00\x1b[31m", "guessed"
+            line.duration_us, line.first_byte_us, line.headers_us, line.first_event_us = 4211, 3001, 3000, 3002
+            line.request_cut, line.response_cut, line.dropped = bool(number & 1), bool(number & 2), number
+            line.http_status, line.trace_id, line.request_bytes, line.response_bytes = 200, "4bf9", 2**40, 17
         if firsts and number % 4 == 0:
-            one.operation, one.parent, one.attempt = firsts[-1], firsts[number % len(firsts)], 2
-        firsts.append(one)
-        batch.events.append(one)
+            line.operation, line.parent, line.attempt = firsts[-1], firsts[number % len(firsts)], 2
+        firsts.append(line)
+        batch.events.append(line)
     return batch
 
 

@@ -6,13 +6,14 @@ what to do.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import secrets
 import sqlite3
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import aiosqlite
 
@@ -55,6 +56,14 @@ class Thread(aiosqlite.Connection):
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
         super().__init__(connect, iter_chunk_size=64)
         self._thread.daemon = True  # a process that ends by an error must not wait for a connection nobody closed
+
+    async def open(self) -> None:
+        """Open the connection; raise what ``connect`` raises, once the thread is gone."""
+        try:
+            await self
+        except BaseException:
+            await asyncio.to_thread(self._thread.join)
+            raise
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Return what ``work`` returns for the connection, in its thread."""
@@ -239,7 +248,9 @@ def explain(error: sqlite3.Error, path: Path, verb: str) -> StoreError:
         sqlite3.SQLITE_FULL: ("store_full", f"cannot be {verb}: the disk is full", f"make room on {path.parent}"),
         sqlite3.SQLITE_IOERR: ("store_io", f"cannot be {verb}: the disk reports an error", "check disk and memory"),
     }
-    primary: Any = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if primary == sqlite3.SQLITE_READONLY and verb == "read":
+        primary = sqlite3.SQLITE_CANTOPEN  # no -shm file is there, and none can be made
     code, what, hint = known.get(primary, ("store", f"cannot be {verb}", _ELSEWHERE))
     detail = "" if primary in known and primary != sqlite3.SQLITE_IOERR else f" ({error})"
     return StoreError(f"{path} {what}{detail}", hint=hint, code=code)

@@ -52,7 +52,7 @@ class Reader:
     async def open(cls, path: Path) -> Reader:
         """Open the recording at ``path``; raise StoreError when that is not possible."""
         thread = file.Thread(lambda: file.connect_readonly(path))
-        await thread
+        await thread.open()
         reader = cls(path, thread)
         try:
             store = await reader._one("SELECT replica, session_key FROM store")

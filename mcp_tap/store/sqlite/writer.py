@@ -95,7 +95,7 @@ class Writer:
         opened: list[file.Thread] = []
         try:
             for thread in threads:
-                await thread
+                await thread.open()
                 opened.append(thread)
             writer = cls(path, lock, *threads)
             await writer._run("opened", writer._take_over)

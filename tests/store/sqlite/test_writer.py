@@ -37,7 +37,7 @@ def path(tmp_path: Path) -> Path:
 def test_a_later_write_updates_the_row_and_takes_the_next_change(path: Path) -> None:
     one = connection()
     call = event(one, status=Status.WAITING)
-    seen = []
+    seen: list[object] = []
 
     async def work() -> None:
         async with writing(path) as writer, reading(path) as reader:
