@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Final, Literal
 
 from mcp_tap.config import Settings
-from mcp_tap.model import FailureReason, Kind, Status
+from mcp_tap.model import Direction, FailureReason, Kind, Status
 from mcp_tap.store import Row, Summary
 from mcp_tap.ui.text import columns, counted, duration, harmless, json_line, left, local, right, size
 
@@ -185,10 +185,14 @@ class Lines:
         return f"{dot} {peers}  {revision}"
 
     def _message(self, row: Row, rest: int) -> str:
-        direction = row.get("direction")
-        arrow = "←" if direction == "server_to_client" else "→" if direction else "·"
+        what = f"{row.get('type') or ''} {row.get('name') or ''}".strip()
+        arrow = "←" if row.get("direction") == Direction.TO_CLIENT else "→"
+        if row.get("kind") == Kind.HTTP:
+            what, arrow = row.get("name") or what, "·"
+        if row.get("parent_id"):  # it came on the stream of a request that is not answered yet
+            arrow = f"  {arrow}"
         word, style = status_word(row)
-        detail = failure_text(row)
+        detail = failure_text(row).removeprefix("cancelled").strip()
         if not detail and (row.get("attempt") or 1) > 1:
             detail = f"try {row['attempt']}"
         what_width = min(32, max(14, rest - 35))
@@ -196,8 +200,7 @@ class Lines:
         # On a narrow terminal the reason of a failure is worth more than the size of its answer.
         sized = after >= 9 and not (detail and after < 24)
         room = after - (9 if sized else 0) - 2
-        what = f"{row.get('type') or ''} {row.get('name') or ''}".strip()
-        line = f"{arrow} {left(what, what_width)} {right(duration(row.get('latency_ms')), 8)}  "
+        line = f"{arrow} {left(what, what_width + 1 - len(arrow))} {right(duration(row.get('latency_ms')), 8)}  "
         line += paint(word, style, color=self.color) + " " * (9 - columns(word))
         if sized:
             line += f" {right(size(row.get('response_bytes') or None), 8)}"
@@ -471,7 +474,10 @@ def banner_lines(settings: Settings, *, version: str, upstream_note: str, summar
     home = str(Path.home())
     store = f"~{store[len(home) :]}" if store.startswith(f"{home}/") else store
     bodies = {"none": "no bodies", "redacted": "secrets redacted", "full": "bodies in full"}[record.bodies]
-    kept = f"kept {duration(record.keep * 1000).removesuffix(' 0 h')}" if record.keep is not None else "kept for ever"
+    kept = "kept for ever"
+    if record.keep is not None:
+        days, rest = divmod(record.keep, 86400)
+        kept = f"kept {duration(record.keep * 1000) if rest else counted(int(days), 'day')}"
     held = []
     if summary is not None:
         held = [counted(summary.sessions, "session"), size(summary.file_bytes)]

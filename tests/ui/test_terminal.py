@@ -112,7 +112,12 @@ def test_directions() -> None:
     assert "← sampling/createMessage" in (
         view.line(event(1, type="sampling/createMessage", name=None, direction="server_to_client"), None) or ""
     )
-    assert "· http" in (view.line(event(2, type="http", name=None, direction=None), None) or "")
+    http = event(2, kind="http", type="http", name="GET /mcp")
+    assert after_time(view.line(http, None)).startswith("#1  · GET /mcp   ")
+    nested = event(4, type="notifications/progress", name="1/4", direction="server_to_client", parent_id="smg_1")
+    assert after_time(view.line(nested, None)) == "#1    ← notifications/progress 1/4        42 ms  ok          1.2 kB"
+    cancelled = event(5, status="failed", failure_reason="cancelled", error_message="the client left")
+    assert after_time(view.line(cancelled, None)).endswith("cancelled   1.2 kB  the client left")
     dropped = event(
         3, type="records_dropped", kind="lifecycle", name=None, direction=None, status=None, error_message="12 pieces"
     )
@@ -146,6 +151,7 @@ def test_no_line_is_wider_than_the_terminal_or_obeyed_by_it(name: str, said: str
         event(2, type=said, response_bytes=ms),
         event(3, type="session_start", name=None),
         event(4, kind="lifecycle", type="records_dropped", direction=None, status=None, error_message=said),
+        event(6, kind="http", name=said, parent_id="smg_1"),
         event(5, attempt=ms, connection_id=name),
     ]
     view = lines(width)
@@ -314,7 +320,7 @@ def test_on_a_terminal_the_status_stays_last(monkeypatch: pytest.MonkeyPatch) ->
         i for i, line in enumerate(kept) if "tools/call" in line
     )
     assert "  proxy      http://127.0.0.1:6278/mcp      ← give this URL to your MCP client" in kept
-    assert any("12 sessions, 3.1 MB, secrets redacted, kept 30 d" in line for line in kept)
+    assert any("12 sessions, 3.1 MB, secrets redacted, kept 30 days" in line for line in kept)
 
 
 def test_a_dumb_terminal_gets_no_cursor_movement(monkeypatch: pytest.MonkeyPatch) -> None:
