@@ -56,25 +56,27 @@ async def _demonstrate(once: bool, store: str, listen: str, admin_listen: str) -
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    if not once:
+        click.echo(f"A sample server, the tap and three sample clients. Ctrl-C ends it.\n\n{_what_to_look_at(store)}")
     async with _sample_server() as upstream:
         options = ["--listen", listen, "--admin-listen", admin_listen, "--store", store, "--format", "text"]
         async with _process("-m", "mcp_tap.cli", upstream, *options) as tap:
             if not await _ready(admin_listen, tap):
                 return tap.returncode or 1
-            url = f"http://{listen}/mcp"
-            click.echo(_what_to_look_at(url, store))
-            playing = asyncio.ensure_future(play(url, once=once))
+            playing = asyncio.ensure_future(play(f"http://{listen}/mcp", once=once))
             interrupted = asyncio.ensure_future(stopped.wait())
             ended = asyncio.ensure_future(tap.wait())
             await asyncio.wait([playing, interrupted, ended], return_when=asyncio.FIRST_COMPLETED)
-            if playing.done() and not ended.done():
-                playing.result()  # raises when nothing answered
+            if playing.done() and playing.exception():
+                await asyncio.wait([ended], timeout=1)  # a tap that ended has said why, and better
+                if not ended.done():
+                    playing.result()
             for task in (playing, interrupted, ended):
                 task.cancel()
             await asyncio.wait([playing, interrupted, ended])
         status = tap.returncode or 0
     if once and status == 0:
-        click.echo(_summary(store))
+        click.echo(f"{_summary(store)}\n\n{_what_to_look_at(store)}")
     return status
 
 
@@ -129,20 +131,13 @@ def _address(given: str | None, usual: str) -> str:
     return given or usual
 
 
-def _what_to_look_at(url: str, store: str) -> str:
+def _what_to_look_at(store: str) -> str:
     tap = "mcp-tap" if os.environ.get("VIRTUAL_ENV") else ".venv/bin/mcp-tap"
     query = "select time, type, name, latency_ms, status from events"
-    lines = [
-        "",
-        f"  Three sample clients now talk to a sample server through {url}.",
-        "  Try in another terminal, now or later:",
-        "",
-        f"    {tap} sessions --store {shlex.quote(store)}",
-        f"    {tap} tail --store {shlex.quote(store)}",
-    ]
+    commands = [f"{tap} {verb} --store {shlex.quote(store)}" for verb in ("sessions", "session 1", "tail")]
     if file := _file(store):
-        lines.append(f"    sqlite3 {shlex.quote(str(file))} {shlex.quote(query)}")
-    return "\n".join([*lines, ""])
+        commands.append(f"sqlite3 {shlex.quote(str(file))} {shlex.quote(query)}")
+    return "\n".join(["look at it, now or later:", *(f"  {command}" for command in commands)])
 
 
 def _file(store: str) -> Path | None:
@@ -158,10 +153,10 @@ def _summary(store: str) -> str:
     columns = "client_name, client_version, origin, protocol_version, calls, errors, status, end_reason"
     with contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as db:
         rows = db.execute(f"select {columns} from sessions order by started").fetchall()  # noqa: S608 - our own names
-        retried = db.execute("select count(*) from events where attempt > 1").fetchone()[0]
+        again = db.execute("select count(*) from events where attempt > 1").fetchone()[0]
     lines = ["", f"recorded in {file}", "", f"{'client':24}{'session by':12}{'revision':12}calls  errors  ended"]
     for client, version, origin, revision, calls, errors, status, reason in rows:
         ended = reason if status == "ended" else status
         lines.append(f"{f'{client} {version}':24}{origin:12}{revision or '':12}{calls:5}{errors:8}  {ended}")
     calls, errors = (sum(row[index] for row in rows) for index in (4, 5))
-    return "\n".join([*lines, "", f"{len(rows)} sessions, {calls} calls, {errors} errors, {retried} retries"])
+    return "\n".join([*lines, "", f"{len(rows)} sessions, {calls} calls, {errors} errors, {again} calls made again"])

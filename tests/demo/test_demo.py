@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import socket
 import sqlite3
 import subprocess
@@ -22,7 +21,7 @@ def test_one_round_is_played_through_the_tap_and_recorded(tmp_path: Path) -> Non
     file = tmp_path / "tap.db"
     done = demonstrate(file)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"^3 sessions, 24 calls, (\d+) errors, (\d+) retries$", done.stdout, re.MULTILINE)
+    assert "3 sessions, 24 calls, 5 errors, 3 calls made again" in done.stdout.splitlines()
     with contextlib.closing(sqlite3.connect(file)) as db:
         sessions = db.execute("select client_name, origin, calls, end_reason from sessions order by started")
         assert sessions.fetchall() == [
