@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 #: Seconds between checkpoints. With one each second a commit takes at most 9 ms; left to SQLite, up to 160 ms.
 _CHECKPOINT: Final = 1.0
 
+#: Pages of 8 kB. A log that is longer than this after a checkpoint grows faster than it can be moved beside the writer.
+_LONG_LOG: Final = 8000
+
 #: How many small rows are remembered as stored, and how many connections as not stored, at most.
 _REMEMBERED: Final = 10_000
 
@@ -164,7 +167,9 @@ class Writer:
             await self._written.wait()
             self._written.clear()
             try:
-                await self._checkpoints.run(lambda db: db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone())
+                _, pages, _ = await self._checkpoints.run(_passive_checkpoint)
+                if pages > _LONG_LOG:  # in the writer's own thread, between two writes, it comes to an end
+                    await self._thread.run(_passive_checkpoint)
                 failing = False
             except sqlite3.Error as error:
                 if not failing:
@@ -265,6 +270,12 @@ def _transaction(db: sqlite3.Connection, work: Statements) -> None:
         if db.in_transaction:  # a full disk has already rolled it back
             db.execute("ROLLBACK")
         raise
+
+
+def _passive_checkpoint(db: sqlite3.Connection) -> tuple[int, int, int]:
+    """Return whether it was blocked, the pages in the log, and how many of them are in the file now."""
+    row: tuple[int, int, int] = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    return row
 
 
 def _storable(value: Any) -> Any:

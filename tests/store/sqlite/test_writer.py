@@ -338,7 +338,12 @@ def test_closing_writes_the_log_back_and_twice_is_once(path: Path) -> None:
     run(work())
 
 
-def test_a_checkpoint_follows_a_write_without_being_asked_for(path: Path) -> None:
+@pytest.mark.parametrize("pages", [0, 8000], ids=["long log", "short log"])
+def test_a_checkpoint_follows_a_write_without_being_asked_for(
+    path: Path, pages: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("mcp_tap.store.sqlite.writer._LONG_LOG", pages)
+
     async def work() -> None:
         async with writing(path) as writer:
             await writer.write(Batch(events=[event(None)]))
@@ -347,6 +352,7 @@ def test_a_checkpoint_follows_a_write_without_being_asked_for(path: Path) -> Non
                     await asyncio.sleep(0.02)
 
     run(work())
+    assert not caplog.records
 
 
 def test_every_recording_has_a_name_and_a_key_of_its_own(tmp_path: Path) -> None:
