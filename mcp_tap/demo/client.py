@@ -255,7 +255,7 @@ async def _round(url: str, number: int) -> Played:
         # What a client does that looks for authorization first; this server wants none.
         await http.get(f"{origin}/.well-known/oauth-protected-resource/mcp")
     played = Played()
-    for story, agent in ((_assistant, "desk-assistant/1.4.2"), (_editor, "code-editor/0.9"), (_agent, "travel-agent")):
+    for story, agent in ((_assistant, "desk-assistant/1.4.2"), (_editor, "code-editor/0.9.0"), (_agent, "python")):
         async with _http(agent) as http:
             client = await story(http, url, number)
         played = played.plus(Played(1, client.calls, client.errors, client.cancelled))
