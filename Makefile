@@ -54,7 +54,7 @@ types: setup
 	$(BIN)/mypy
 
 bench: setup
-	$(BIN)/python -m benchmarks $(ARGS)
+	$(BIN)/python -m benchmarks.overhead $(ARGS)
 
 # The official MCP SDKs, each in an environment of its own.
 sdk: setup
