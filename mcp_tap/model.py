@@ -239,7 +239,7 @@ class Event:
     parent: Event | None = None  # the request on whose stream this came
     http_method: str | None = None
     http_status: int | None = None
-    path: str | None = None  # request target without its query
+    path: str | None = None  # request target; the values of its query are masked
     peer: str | None = None  # client address and port
     stream: int = 0  # number of the TCP connection in this run
     trace_id: str | None = None

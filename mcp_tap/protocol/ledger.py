@@ -51,10 +51,19 @@ class Ledger:
         self._bodies: list[Body] = []
         self._tools: list[ToolSeen] = []
 
-    def take(self) -> Batch:
-        """Return the rows that are new or changed since the last call."""
-        batch = Batch(list(self._connections.values()), list(self._events.values()), self._bodies, self._tools)
-        self._connections, self._events, self._bodies, self._tools = {}, {}, [], []
+    def take(self, held: frozenset[int] = frozenset()) -> Batch:
+        """Return the rows that are new or changed since the last call, in the order of a timeline.
+
+        ``held`` are events, by `id`, that stay for a later call.
+        """
+        events, bodies = self._events, self._bodies
+        self._events = {key: event for key, event in events.items() if key in held}
+        self._bodies = [body for body in bodies if id(body.event) in held]
+        if held:
+            events = {key: event for key, event in events.items() if key not in held}
+            bodies = [body for body in bodies if id(body.event) not in held]
+        batch = Batch(list(self._connections.values()), sorted(events.values(), key=_place), bodies, self._tools)
+        self._connections, self._tools = {}, []
         return batch
 
     def changed(self, event: Event) -> None:
@@ -199,6 +208,10 @@ class Ledger:
         """Return capabilities as they may be stored: their keys are words of the protocol and stay."""
         data = bytes(raw)
         return self.redactor.text(data.decode("utf-8", "replace")) if 0 < len(data) <= MAX_CAPABILITIES else None
+
+
+def _place(event: Event) -> tuple[int, int]:
+    return event.at_us, event.seq
 
 
 def _id_text(message: Envelope) -> str | None:

@@ -86,8 +86,13 @@ class Tracker:
     # What the recorder calls
 
     def take(self) -> Batch:
-        """Return the rows that are new or changed since the last call."""
-        return self._ledger.take()
+        """Return the rows that are new or changed since the last call.
+
+        An opening message waits for its answer, as long as that does not hang, so that session_start goes first.
+        """
+        if not self._openings:
+            return self._ledger.take()
+        return self._ledger.take(frozenset(id(event) for x in self._openings for event in x.link.asked))
 
     def tick(self, at_us: int) -> None:
         """End the connections whose time is over, and show what hangs."""
@@ -96,6 +101,8 @@ class Tracker:
         for x in [x for x in self._openings if at_us - x.at_us > HANG_US]:
             if x.link.opening.method == "initialize":
                 self._open(x)
+            else:
+                del self._openings[x]
 
     def stop(self, at_us: int) -> None:
         """End everything, because the recording ends."""
