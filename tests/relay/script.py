@@ -58,8 +58,8 @@ class Player:
 Step = Callable[[Player], None]
 
 
-def send(*data: bytes) -> Step:
-    return lambda player: [player.sock.sendall(piece) for piece in data] and None
+def send(data: bytes) -> Step:
+    return lambda player: player.sock.sendall(data)
 
 
 def drip(data: bytes, size: int = 1) -> Step:

@@ -44,6 +44,7 @@ class Tapped:
         self.feed = Collector()
         self.listener = Listener(Settings(proxy), self.feed)
         self.sockets = listening_sockets(proxy.listen)
+        self.address = self.sockets[0].getsockname()
         self.writers: list[asyncio.StreamWriter] = []
 
     async def __aenter__(self) -> Self:
@@ -56,7 +57,7 @@ class Tapped:
             writer.close()
 
     async def connect(self) -> Streams:
-        reader, writer = await asyncio.open_connection(*self.sockets[0].getsockname())
+        reader, writer = await asyncio.open_connection(*self.address)
         self.writers.append(writer)
         return reader, writer
 
@@ -231,7 +232,7 @@ class Server:
                 self.asked.release()
                 await self.go.wait()
                 writer.write(OK)
-        except (asyncio.IncompleteReadError, OSError):
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, OSError):
             pass
         finally:
             writer.close()
