@@ -339,7 +339,7 @@ class _Look:
                     if not token[3]:
                         if masked:
                             spans.append(Span(start, end, _JSON_MARK))
-                        elif span := self._string(start, end, token[1], level):
+                        elif span := self._string(start, end, token[1], level, lost=not token[2]):
                             spans.append(span)
                         masked, key = False, ""
                         continue
@@ -380,7 +380,7 @@ class _Look:
         spans = [*self.json(text, 0), *self.credentials(text)]
         if self.redacting:
             spans += [*self.assignments(text, objects=True), *self._bare_assignments(text)]
-        return [*spans, *self._edge(text)]
+        return [*spans, *self._cut_header(text)]
 
     def credentials(self, text: str) -> Iterator[Span]:
         """Yield what rules (c) and (d) find in a text."""
@@ -440,11 +440,8 @@ class _Look:
                     yield span
                     at = max(at, span.end)
 
-    def _edge(self, text: str) -> Iterator[Span]:
-        """Yield the beginning of a secret at the very end: the rest of the text may have been lost on the way."""
-        offset = max(0, len(text) - _EDGE_LENGTH)
-        if self.redacting and _JSON_TEXT.match(text) and (match := _EDGE.search(text[offset:])):
-            yield Span(offset + match.start(1), len(text), MARK.format("cut"))
+    def _cut_header(self, text: str) -> Iterator[Span]:
+        """Yield the beginning of a value of (d) at the end of a text whose rest was lost."""
         for value in self.values:
             tail = text[-len(value) :]
             at = tail.find(value[:4])
@@ -454,10 +451,16 @@ class _Look:
                     break
                 at = tail.find(value[:4], at + 1)
 
-    def _string(self, start: int, end: int, content: str, level: int) -> Span | None:
-        """Return what stands instead of a string, if anything in it has to go."""
+    def _cut_look(self, text: str) -> Iterator[Span]:
+        """Yield the beginning of something of (c) at the end of a text whose rest was lost."""
+        offset = max(0, len(text) - _EDGE_LENGTH)
+        if self.redacting and (match := _EDGE.search(text[offset:])):
+            yield Span(offset + match.start(1), len(text), MARK.format("cut"))
+
+    def _string(self, start: int, end: int, content: str, level: int, *, lost: bool = False) -> Span | None:
+        """Return what stands instead of a string, if anything in it has to go; ``lost``: its end is missing."""
         # Without these signs there is neither JSON nor an assignment in a string.
-        if not self.values and not self.rules and not any(sign in content for sign in "\\\"'="):
+        if not lost and not self.values and not self.rules and not any(sign in content for sign in "\\\"'="):
             return None
         plain = _unescaped(content)
         if level < _LEVELS and _JSON_TEXT.match(plain):
@@ -467,6 +470,8 @@ class _Look:
                 spans = [*self.json(plain, level + 1), *self.credentials(plain), *self.assignments(plain, objects=True)]
         else:
             spans = [*self.credentials(plain), *self.assignments(plain, objects=True)]
+        if lost:
+            spans += [*self._cut_header(plain), *self._cut_look(plain)]
         if not spans:
             return None
         masked, _ = _replaced(plain, spans, len(plain))
@@ -489,6 +494,7 @@ _KEY_MARK: Final = MARK.format("key")
 _HEADER_MARK: Final = MARK.format("header")
 _JSON_MARK: Final = _quoted(_KEY_MARK)
 _NOT_BYTE_WORDS: Final = tuple(word.encode() for word in NOT_WORDS)
+_HALF_ESCAPE: Final = re.compile(r"(?<!\\)\\u[0-9a-fA-F]{0,3}\Z")
 _UNICODE_ESCAPE: Final = re.compile(r"\\u([0-9a-fA-F]{4})")
 
 
@@ -499,7 +505,8 @@ def _unescaped(content: str) -> str:
     try:
         text: str = json.loads(f'"{content}"', strict=False)
     except ValueError:
-        return _UNICODE_ESCAPE.sub(lambda match: chr(int(match[1], 16)), content).replace('\\"', '"')
+        whole = _HALF_ESCAPE.sub("", content)
+        return _UNICODE_ESCAPE.sub(lambda match: chr(int(match[1], 16)), whole).replace('\\"', '"')
     return text
 
 
@@ -626,13 +633,14 @@ def _is_basic(credential: str) -> bool:
 
 
 def _spelled(found: set[str]) -> Secrets:
-    """Return credentials with the other spellings in which they may recur: escaped for JSON once or twice, for URLs."""
+    """Return credentials with the other spellings in which they may recur: escaped for JSON in JSON, and for URLs."""
     values: set[str] = set()
     for value in found:
         if value.lower() in _NO_SECRETS:
             continue
-        once = json.dumps(value, ensure_ascii=False)[1:-1]
-        twice = json.dumps(once, ensure_ascii=False)[1:-1]
-        values |= {value, once, twice, once.replace("/", "\\/"), json.dumps(value)[1:-1], quote(value, safe="")}
+        values |= {value, quote(value, safe=""), json.dumps(value)[1:-1]}
+        for _ in range(_LEVELS + 1):
+            value = json.dumps(value, ensure_ascii=False)[1:-1]
+            values |= {value, value.replace("/", "\\/")}
     longest_first = tuple(sorted(values, key=len, reverse=True))
     return Secrets(longest_first, tuple(value.encode("utf-8", "surrogatepass") for value in longest_first))
