@@ -174,7 +174,8 @@ class Half(asyncio.Protocol):
             return
         self.resetting = True
         try:
-            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
+            if (sock := transport.get_extra_info("socket")) is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
         except OSError:
             pass  # the connection is gone already
         transport.abort()
@@ -239,11 +240,14 @@ class Stream:
             self._opened(self)
             return
         self.connecting = None
-        self.note(Kind.CONNECTED)
         client, server = self.client, self.server
-        if client.lost:
-            server.reset_now()
+        if client.lost or self.answering or self.closing is not None:
+            # Connecting was given up in the same turn of the loop in which it succeeded. The loop may now close the
+            # socket without a word, so this end is taken as one that was never there.
+            half.reset_now()
+            half.transport = None
             return
+        self.note(Kind.CONNECTED)
         assert client.transport is not None
         assert server.transport is not None
         if self._framing is None:

@@ -50,16 +50,20 @@ def main(log: Path, what: str, channel_fd: int, settings_fd: int, desk_fd: int) 
             for record in found:
                 if record.kind == Kind.DRAIN and what != "deaf":
                     channel.sendall(encode_json(0, Kind.BUSY, record.at_ns, sorted(busy)))
-                elif record.kind == Kind.SERVER:
+                elif answered(record) and what != "deaf":
                     channel.sendall(encode_json(0, Kind.IDLE, record.at_ns, [record.stream]))
                 elif record.kind == Kind.STOP:
                     return
 
 
+def answered(record: Record) -> bool:
+    return record.kind == Kind.SERVER and record.payload.endswith(b"}")
+
+
 def follow(record: Record, busy: set[int]) -> None:
     if record.kind == Kind.CLIENT:
         busy.add(record.stream)
-    elif record.kind in (Kind.SERVER, Kind.CLOSED):
+    elif record.kind == Kind.CLOSED or answered(record):
         busy.discard(record.stream)
 
 
