@@ -54,7 +54,9 @@ class Relay:
         return self.process.wait(20)
 
     def records(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        """What the recorders have written down so far, in whole lines."""
+        text = self.log.read_text() if self.log.exists() else ""
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
     def peak_kb(self) -> int:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
