@@ -72,7 +72,8 @@ def test_sigterm_lets_the_calls_in_flight_end(upstream: str, tmp_path: Path) -> 
             await asyncio.sleep(0.5)
             assert not any(task.done() for task in calls)
             os.kill(pid, signal.SIGTERM)
-            return await asyncio.gather(*calls)
+            answers: list[object] = await asyncio.gather(*calls)
+            return answers
 
     with running(upstream, tmp_path / "tap.db") as tap:
         answers = asyncio.run(converse(tap.proxy, tap.process.pid))

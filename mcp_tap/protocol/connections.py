@@ -143,7 +143,7 @@ class Connections:
         self._session_word = session_word
         self._trusted = None if trusted is None else [ipaddress.ip_network(net, strict=False) for net in trusted]
         self._hash_key = secrets.token_bytes(32)  # made anew at each start: credentials cannot be looked up later
-        self._live: dict[int, Live] = {}  # by id() of the row, oldest activity first
+        self._live: dict[int, Live] = {}  # by id() of the row
         self._by_session: dict[tuple[str, str], Live] = {}
         self._by_key: dict[bytes, list[Live]] = {}  # oldest first
         self._by_stream: dict[int, list[Live]] = {}  # who used an open TCP connection, the last one last
@@ -260,8 +260,6 @@ class Connections:
         row = live.row
         row.last_active_us = max(row.last_active_us, at_us)
         row.state = ConnectionState.DISCONNECTED if live.ended else ConnectionState.CONNECTED
-        self._live.pop(id(row), None)
-        self._live[id(row)] = live
         self._changed(row)
 
     def stream_closed(self, stream: Stream) -> None:

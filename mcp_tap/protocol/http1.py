@@ -33,7 +33,7 @@ _HEX: Final = re.compile(rb"[0-9A-Fa-f]{1,16}\Z")
 Headers = dict[bytes, bytes]
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True, frozen=True, eq=False)
 class Request:
     """The head of a request."""
 
@@ -43,7 +43,7 @@ class Request:
     headers: Headers
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True, frozen=True, eq=False)
 class Response:
     """The head of a response, final or interim."""
 
@@ -237,12 +237,13 @@ class _Reader:
             else:
                 self._break("request with a transfer coding that is not chunked", parts)
         elif length is not None:
-            values = {value.strip() for value in length.split(b",")}
-            text = values.pop()
-            if values or not text.isdigit() or len(text) > 18:
+            if not length.isdigit():  # the same number several times is one (§6.3 item 5)
+                values = {value.strip() for value in length.split(b",")}
+                length = values.pop() if len(values) == 1 else b""
+            if not length.isdigit() or len(length) > 18:
                 self._break("content length is no single number", parts)
                 return
-            self._todo = int(text)
+            self._todo = int(length)
             if self._todo:
                 self._state = _State.FIXED
             else:

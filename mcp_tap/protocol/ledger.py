@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -38,6 +39,14 @@ MAX_TEXT: Final = 1000
 #: Capabilities longer than this are left out: real ones are under 2 kB.
 MAX_CAPABILITIES: Final = 64_000
 
+#: Response headers that hold no credential; with any other one the whole head is looked at.
+_HARMLESS: Final = frozenset(
+    (
+        b"content-type", b"content-length", b"transfer-encoding", b"content-encoding", b"connection", b"keep-alive",
+        b"date", b"server", b"cache-control", b"vary", b"x-accel-buffering", b"allow", b"mcp-protocol-version",
+    )
+)  # fmt: skip
+
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -45,7 +54,11 @@ class Ledger:
     """The rows that are new or changed since they were last taken."""
 
     def __init__(self, redactor: Redactor) -> None:
-        self.redactor = redactor
+        self._redactor = redactor
+        # names, paths and the heads of one client come again and again; without credentials in play they mask the same
+        self._plain = lru_cache(2048)(redactor.text)
+        self._target = lru_cache(1024)(redactor.target)
+        self._secrets = lru_cache(512)(lambda request: redactor.secrets(request.headers.items()))
         self._connections: dict[int, Connection] = {}
         self._events: dict[int, Event] = {}
         self._bodies: list[Body] = []
@@ -85,7 +98,7 @@ class Ledger:
         name = name_of(method, message.params)
         if direction is Direction.TO_SERVER:
             event.http_method = "POST"
-            event.path = self.redactor.target(x.request.target)
+            event.path = self._target(x.request.target)
             if name is None:  # only the modern era sends it, and only a body cut short needs it
                 name = header_value(x.request.headers, b"mcp-name")
         event.name = self.text(name, secrets)
@@ -118,7 +131,7 @@ class Ledger:
     def http(self, x: Exchange, reason: str | None) -> Event:
         """Make the row of an exchange that carries no JSON-RPC, or none that can be read. It never has a body."""
         event = Event(Kind.HTTP, "http", x.at_us)
-        event.path = self.redactor.target(x.request.target)
+        event.path = self._target(x.request.target)
         event.name = f"{x.request.method} {event.path}"[:MAX_WORD]
         event.direction = Direction.TO_SERVER
         event.status = Status.WAITING
@@ -153,6 +166,12 @@ class Ledger:
 
     # Parts of rows
 
+    def secrets(self, x: Exchange) -> Secrets:
+        """Return the credentials of an exchange's headers, as far as they are known by now."""
+        if x.response is not None and not _HARMLESS.issuperset(x.response.headers):
+            return self._redactor.secrets([*x.request.headers.items(), *x.response.headers.items()])
+        return self._secrets(x.request)
+
     def judge(self, event: Event, verdict: Verdict, secrets: Secrets) -> None:
         """Write down what a message came to."""
         event.status, event.failure_reason, event.code = verdict.status, verdict.failure_reason, verdict.code
@@ -169,7 +188,7 @@ class Ledger:
 
     def body(self, event: Event, side: Side, data: bytes, secrets: Secrets) -> None:
         """Keep a body as far as the settings allow."""
-        masked = self.redactor.body(data, secrets)
+        masked = self._redactor.body(data, secrets)
         if masked is None:
             return
         if masked.codec is Codec.CUT:
@@ -193,21 +212,25 @@ class Ledger:
                 text = orjson.dumps(definition, option=orjson.OPT_SORT_KEYS)
             except (ValueError, TypeError, KeyError, RecursionError):
                 continue  # no definition by any revision: the body still shows it
-            masked = self.redactor.text(text.decode())
+            masked = self._redactor.text(text.decode())
             self._tools.append(ToolSeen(live, at_us, name or "", hashlib.sha256(text).hexdigest(), masked))
 
     def text(self, text: str | None, secrets: Secrets = NONE) -> str | None:
         """Return a text of the wire as it may be stored."""
-        return self.redactor.text(text[:MAX_TEXT], secrets) if text else None
+        if not text:
+            return None
+        if secrets is NONE:
+            return self._plain(text[:MAX_TEXT])
+        return self._redactor.text(text[:MAX_TEXT], secrets)
 
     def word(self, word: str | None) -> str | None:
         """Return a name, a version or another short word of the wire as it may be stored."""
-        return self.redactor.text(word[:MAX_WORD]) if word else None
+        return self._plain(word[:MAX_WORD]) if word else None
 
     def json(self, raw: Raw) -> str | None:
         """Return capabilities as they may be stored: their keys are words of the protocol and stay."""
         data = bytes(raw)
-        return self.redactor.text(data.decode("utf-8", "replace")) if 0 < len(data) <= MAX_CAPABILITIES else None
+        return self._redactor.text(data.decode("utf-8", "replace")) if 0 < len(data) <= MAX_CAPABILITIES else None
 
 
 def _place(event: Event) -> tuple[int, int]:

@@ -76,7 +76,6 @@ class Tracker:
         session_word: Callable[[str], str] = str,
         trusted: Iterable[str] | None = None,
     ) -> None:
-        self._redactor = redactor
         self._ledger = Ledger(redactor)
         self._openings: dict[Exchange, None] = {}
         self.connections = Connections(
@@ -129,8 +128,7 @@ class Tracker:
 
     def requested(self, x: Exchange, frames: list[Frame], reason: str | None, at_us: int) -> None:
         """Take a request: find its connection and make its rows."""
-        headers = x.request.headers
-        link = x.link = _Link(self._redactor.secrets(headers.items()))
+        link = x.link = _Link(self._ledger.secrets(x))
         messages = [envelope for envelope, _ in frames if isinstance(envelope, Envelope)]
         self._find(x, link, messages, at_us)
         for envelope, data in frames:
@@ -148,8 +146,7 @@ class Tracker:
         link: _Link = x.link
         assert x.response is not None
         status, headers = x.response.status, x.response.headers
-        if b"set-cookie" in headers or (b"mcp-session-id" in headers and link.opening is not None):
-            link.secrets = self._redactor.secrets([*x.request.headers.items(), *headers.items()])
+        link.secrets = self._ledger.secrets(x)
         for event in link.asked:
             event.http_status, event.headers_us = status, x.headers_us
             self._ledger.changed(event)
