@@ -360,8 +360,8 @@ def _from_file(found: tuple[str, Path] | None, env: Mapping[str, str]) -> Iterat
     except UnicodeDecodeError:
         raise UsageError(f"{name} is not UTF-8", hint="TOML files are UTF-8") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        message, _, place = str(error).partition(" (at line ")
-        where = f"{name} line {place.partition(',')[0]}" if place else name
+        message, _, place = str(error).partition(" (at ")
+        where = f"{name} {place.partition(',')[0]}" if place.startswith("line ") else name
         hint = 'strings stand in quotes, as in  listen = "127.0.0.1:6278"'
         raise UsageError(f"{where}: {message[:1].lower()}{message[1:]}", hint=hint) from None
     for section, inner in raw.items():

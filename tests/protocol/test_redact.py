@@ -495,7 +495,7 @@ def test_what_holds_no_secret_is_the_bytes_seen(value: Any, ensure_ascii: bool) 
 def test_what_repeats_itself_takes_no_more_time_and_room_than_the_rest(piece: bytes) -> None:
     # What looks at its beginning again for each of its parts would take minutes here.
     for data in (piece * (64_000 // len(piece)), b'{"password":1,"a":"' + piece * (60_000 // len(piece)) + b'"}'):
-        assert len(body(data, bearer()).text) < 5 * len(data)
+        assert len(body(data, bearer()).text) < 8 * len(data)
 
 
 # The document
