@@ -15,7 +15,7 @@ from typing import cast
 
 import uvloop
 
-from benchmarks.upstream import ANSWER
+from benchmarks.upstream import FIRST_ID, SIZE
 
 ARGUMENTS = b'{"query":"what does it cost","limit":10,"cursor":null}'
 
@@ -43,7 +43,7 @@ class Client(asyncio.Protocol):
         self._until = until
         self._latencies = latencies
         self._missing = 0
-        self._size = len(ANSWER) + extra
+        self._size = SIZE + extra
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -51,7 +51,7 @@ class Client(asyncio.Protocol):
         self._send()
 
     def data_received(self, data: bytes) -> None:
-        """Count the bytes of the answer: all answers are the same."""
+        """Count the bytes of the answer: all answers have one length."""
         self._missing -= len(data)
         if self._missing > 0:
             return
@@ -71,7 +71,7 @@ class Client(asyncio.Protocol):
     def _send(self) -> None:
         self._missing = self._size
         self._sent = time.perf_counter_ns()
-        self._transport.write(request(self.calls + 1, self._session))
+        self._transport.write(request(FIRST_ID + self.calls, self._session))
 
 
 def _same(client: Client) -> Client:

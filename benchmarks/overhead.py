@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.upstream import ANSWER
+from benchmarks.upstream import SIZE
 from mcp_tap.config import Address, Admin, Proxy, Record, Settings, Upstream
 
 #: Processes whose CPU is charged to the calls.
@@ -149,7 +149,7 @@ def nginx(upstream: int, folder: Path) -> Way:
     with socket.create_connection(("127.0.0.1", port)) as sock:
         sock.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}")
         time.sleep(0.2)
-        extra = len(sock.recv(1 << 16)) - len(ANSWER)
+        extra = len(sock.recv(1 << 16)) - SIZE
     return Way(port, {"nginx": children(process.pid)[0]}, stopper(process), None, extra)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from benchmarks.load import request
-from benchmarks.upstream import ANSWER
+from benchmarks.upstream import FIRST_ID, answer
 from mcp_tap.channel import Decoder, Kind, encode, encode_json
 from mcp_tap.config import Redact
 from mcp_tap.protocol.exchange import Ended, Exchange, Stream
@@ -57,21 +57,13 @@ def channel(calls: int) -> list[bytes]:
         piece += encode_json(stream, Kind.OPEN, now, {"peer": f"127.0.0.1:{stream}", "upstream": "http://up/mcp"})
     for call in range(calls):
         stream = call % CONNECTIONS + 1
-        piece += encode(stream, Kind.CLIENT, now + call * 1000, request(call // CONNECTIONS + 1, stream))
-        answer = ANSWER.replace(b'"id":1,', b'"id":%d,' % (call // CONNECTIONS + 1))
-        length = len(answer) - len(ANSWER)
-        answer = answer.replace(b"Length: ", b"Length: ", 1) if not length else _lengthen(answer, length)
-        piece += encode(stream, Kind.SERVER, now + call * 1000 + 500, answer)
+        number = FIRST_ID + call // CONNECTIONS
+        piece += encode(stream, Kind.CLIENT, now + call * 1000, request(number, stream))
+        piece += encode(stream, Kind.SERVER, now + call * 1000 + 500, answer(number))
         if len(piece) > 64_000:
             pieces.append(bytes(piece))
             piece.clear()
     return [*pieces, bytes(piece)]
-
-
-def _lengthen(answer: bytes, by: int) -> bytes:
-    head, body = answer.split(b"\r\n\r\n", 1)
-    name, _, size = head.rpartition(b" ")
-    return b"%s %d\r\n\r\n%s" % (name, int(size) + by, body)
 
 
 def decode(pieces: list[bytes]) -> None:

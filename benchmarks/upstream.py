@@ -1,4 +1,4 @@
-"""A server that costs next to nothing: every POST gets the same JSON-RPC answer of about 600 bytes.
+"""A server that costs next to nothing: every POST gets a JSON-RPC answer of about 600 bytes.
 
 ``python -m benchmarks.upstream`` prints its port.
 """
@@ -10,10 +10,20 @@ from typing import cast
 
 import uvloop
 
-BODY = (
-    b'{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"' + b"All work and no play. " * 24 + b'"}]}}'
-)
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
+#: Ids have seven digits, so that every answer has the same length.
+FIRST_ID = 1_000_000
+
+_TEXT = b"All work and no play. " * 24
+_BODY = b'{"jsonrpc":"2.0","id":%d,"result":{"content":[{"type":"text","text":"' + _TEXT + b'"}]}}'
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(_BODY % FIRST_ID)
+
+
+def answer(number: int) -> bytes:
+    """Return the answer to a call."""
+    return _HEAD + _BODY % number
+
+
+SIZE = len(answer(FIRST_ID))
 
 
 class Server(asyncio.Protocol):
@@ -29,18 +39,19 @@ class Server(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Answer every request that is complete."""
         rest = self._rest + data
-        answers = 0
+        answers = []
         while (end := rest.find(b"\r\n\r\n")) >= 0:
             head = rest[:end].lower()
             at = head.find(b"content-length:")
             size = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
             if len(rest) < end + 4 + size:
                 break
+            id_at = rest.find(b'"id":', end) + 5
+            answers.append(answer(int(rest[id_at : id_at + 7]) if id_at > 4 else FIRST_ID))
             rest = rest[end + 4 + size :]
-            answers += 1
         self._rest = rest
         if answers:
-            self._transport.write(ANSWER * answers)
+            self._transport.write(b"".join(answers))
 
 
 async def main() -> None:
