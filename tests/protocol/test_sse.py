@@ -75,11 +75,11 @@ def test_the_cursor_and_the_interval() -> None:
 
 def test_inside_an_event() -> None:
     reader = SseReader()
-    assert not reader.inside
-    reader.feed(b"data: x\n")
-    assert reader.inside
-    reader.feed(b"\n")
-    assert not reader.inside
+    inside = [reader.inside]
+    for line in (b"data: x\n", b"\n"):
+        reader.feed(line)
+        inside.append(reader.inside)
+    assert inside == [False, True, False]
 
 
 @pytest.mark.parametrize("step", [1000, 100_000])

@@ -100,6 +100,11 @@ class Wire:
         self.take()
         return self._tools
 
+    @property
+    def bodies(self) -> list[Body]:
+        self.take()
+        return self._bodies
+
     def one(self, type: str) -> Event:  # noqa: A002
         """Return the only row of a type."""
         (event,) = [event for event in self.events if event.type == type]
