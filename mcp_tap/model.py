@@ -124,7 +124,7 @@ class Codec(StrEnum):
     """How a stored body relates to the bytes that were on the wire."""
 
     AS_SEEN = "json"  # the very bytes, as text
-    MASKED = "json-masked"  # secrets replaced: the masked tree, serialised by us
+    MASKED = "json-masked"  # JSON still, with secrets replaced where they stood; the rest as seen
     TEXT = "text"  # no JSON; secrets replaced where patterns found them
     CUT = "text-cut"  # longer than max_body: its first part
 
