@@ -30,6 +30,7 @@ from mcp_tap.config import Settings
 from mcp_tap.model import Batch, ConnectionStatus, Direction, Status, TapError, hash_session_id
 from mcp_tap.model import Kind as EventKind
 from mcp_tap.protocol.redact import Redactor
+from mcp_tap.protocol.revisions import LASTING
 from mcp_tap.protocol.tracker import Tracker
 from mcp_tap.recorder import Recorder
 from mcp_tap.store import Writer, open_reader, open_writer
@@ -178,7 +179,8 @@ class _Window:
             if call and event.status is not Status.WAITING:
                 self._calls += 1
                 self._errors += event.status is Status.FAILED
-                self._latencies.append(event.duration_us or 0)
+                if event.type not in LASTING:
+                    self._latencies.append(event.duration_us or 0)
         for connection in batch.connections:
             self._sessions[connection.id] = connection.status is ConnectionStatus.ACTIVE
         self.live.show(pairs)

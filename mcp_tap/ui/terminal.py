@@ -195,6 +195,8 @@ class Lines:
         detail = failure_text(row).removeprefix("cancelled").strip()
         if not detail and (row.get("attempt") or 1) > 1:
             detail = f"try {row['attempt']}"
+        if not detail and row.get("type") == "tools/list":
+            detail = row.get("note") or ""  # how many tools
         what_width = min(32, max(14, rest - 35))
         after = rest - 2 - what_width - (1 + 8) - (2 + 9)
         # On a narrow terminal the reason of a failure is worth more than the size of its answer.

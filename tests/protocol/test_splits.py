@@ -106,8 +106,8 @@ def _row(wire: Wire, event: Event) -> tuple[object, ...]:
     bodies = tuple((body.side, body.codec, body.data) for body in wire.bodies if body.event is event)
     return (
         event.kind, event.type, event.name, event.seq, event.direction, event.status, event.outcome,
-        event.failure_reason, event.code, event.message, event.jsonrpc_id, event.http_status, event.path, event.request_bytes,
-        event.response_bytes, event.note, event.parent and event.parent.type, bodies,
+        event.failure_reason, event.code, event.message, event.jsonrpc_id, event.http_status, event.path,
+        event.request_bytes, event.response_bytes, event.note, event.parent and event.parent.type, bodies,
     )  # fmt: skip
 
 
