@@ -123,7 +123,8 @@ class RecorderProcess:
         wait = BACK_OFF_FIRST
         while True:
             if life is not None:
-                refused = await life.ready
+                # shielded: a stop that comes now must leave it to say that it is ready, and to be given what has waited
+                refused = await asyncio.shield(life.ready)
                 if refused is None:
                     await life.ended.wait()
                 status = await life.end(EXIT_AFTER_END)
