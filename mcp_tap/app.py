@@ -90,7 +90,9 @@ async def _record(settings: Settings, channel: socket.socket, desk_socket: socke
     )
     await _continue(tracker, writer, settings)
     window = _Window(settings, writer.replica)
-    recorder = Recorder(tracker, writer, written=window.show, notice=window.live.notice)
+    keep = settings.record.keep
+    keep_us = None if keep is None else int(keep * 1_000_000)
+    recorder = Recorder(tracker, writer, written=window.show, notice=window.live.notice, keep_us=keep_us)
     server = _Server(desk(recorder, upstream=settings.proxy.upstream.url, reach=lambda: _reach(settings)))
     serving = asyncio.create_task(server.serve(sockets=[desk_socket]))
     await loop.create_connection(lambda: recorder, sock=channel)

@@ -28,6 +28,10 @@ FLUSH_EVERY: Final = 0.2
 #: Seconds between two looks for connections whose time is over.
 TICK_EVERY: Final = 1.0
 
+#: Seconds between two looks for lines that are older than they are kept, and between two parts of deleting them.
+PRUNE_EVERY: Final = 600.0
+PRUNE_PAUSE: Final = 0.2
+
 #: Seconds until a failing store is tried again, at first and at most.
 RETRY_FIRST: Final = 0.5
 RETRY_MOST: Final = 10.0
@@ -154,10 +158,13 @@ class Recorder(asyncio.Protocol):
         *,
         written: Callable[[Batch], None],
         notice: Callable[[str], None],
+        keep_us: int | None = None,
     ) -> None:
         self.dropped = 0  # pieces of traffic that never reached this process
         self.spool = Spool(writer, written=written, acknowledge=self.say, notice=notice)
         self._tracker = tracker
+        self._writer = writer
+        self._keep_us = keep_us  # None: for ever
         self._notice = notice
         self._stopped = asyncio.Event()  # nothing more will come
         self._decoder = Decoder()
@@ -286,6 +293,7 @@ class Recorder(asyncio.Protocol):
     async def run(self) -> None:
         """Write batches until nothing more comes, and then the rest; return when all is written or given up."""
         spooling = asyncio.create_task(self.spool.run())
+        pruning = asyncio.create_task(self._prune(self._keep_us)) if self._keep_us is not None else None
         ticked = time.monotonic()
         while not self._stopped.is_set():
             try:
@@ -300,7 +308,19 @@ class Recorder(asyncio.Protocol):
         self._tracker.stop(self._now_us())
         self._collect()
         self.spool.end()
+        if pruning is not None:
+            pruning.cancel()
         await spooling
+
+    async def _prune(self, keep_us: int) -> None:
+        """Delete, from time to time, what is older than it is kept."""
+        while True:
+            pruned = 0
+            try:
+                pruned = await self._writer.prune(self._now_us() - keep_us)
+            except StoreError as error:
+                log.warning("old records cannot be deleted: %s", error)  # the spool says so when writing fails, too
+            await asyncio.sleep(PRUNE_PAUSE if pruned else PRUNE_EVERY)
 
     def _collect(self) -> None:
         """Put what is new in line for the store, and read on only while the store keeps up."""

@@ -56,6 +56,13 @@ class Writer(Protocol):
         For those which a recorder that died left active and which are too old to be continued.
         """
 
+    async def prune(self, before_us: int) -> int:
+        """Delete lines of timelines that are older, and what is left empty by it; return how many lines went.
+
+        Bounded, so that it delays no write for long: what remains goes with the next calls. A message without its
+        answer is not old yet, a tool's definition never is.
+        """
+
     async def close(self) -> None:
         """Write out what is pending inside the store and let go of it."""
 

@@ -47,17 +47,26 @@ UPDATE connection SET change = ?, status = 'ended', state = 'disconnected', end_
 WHERE pk = ? AND status = 'active' AND last_active < ?
 """
 
-_WAITING: Final = """
-SELECT pk, connection, kind = 'request' AND direction = 'client_to_server' FROM timeline
-WHERE status = 'waiting_for_response' ORDER BY at_us, pk
-"""
+_WAITING: Final = "SELECT pk FROM timeline WHERE status = 'waiting_for_response' ORDER BY at_us, pk"
 _ABANDON: Final = """
 UPDATE timeline SET change = ?, status = 'failed', failure_reason = 'abandoned',
     message = 'the recording stopped before the answer was seen'
 WHERE pk = ?
 """
 _OPEN: Final = "SELECT pk FROM connection WHERE open_calls > 0 OR open_streams > 0"
-_RESET: Final = "UPDATE connection SET change = ?, open_calls = 0, open_streams = 0, errors = errors + ? WHERE pk = ?"
+_RESET: Final = "UPDATE connection SET change = ?, open_calls = 0, open_streams = 0 WHERE pk = ?"
+
+#: Rows of a timeline that one transaction deletes: a few milliseconds, in which nothing else is written.
+_PRUNED: Final = 5000
+_OLD: Final = "SELECT pk FROM timeline WHERE time < ? AND status IS NOT 'waiting_for_response' ORDER BY time LIMIT ?"
+_EMPTY: Final = """
+SELECT pk FROM connection WHERE last_active < ? AND status = 'ended'
+    AND NOT EXISTS (SELECT 1 FROM timeline WHERE timeline.connection = connection.pk) LIMIT ?
+"""
+_EMPTY_SESSIONS: Final = """
+SELECT pk FROM session WHERE created < ?
+    AND NOT EXISTS (SELECT 1 FROM connection WHERE connection.session = session.pk) LIMIT ?
+"""
 _COUNTERS: Final = """
 SELECT (SELECT coalesce(max(pk), 0) FROM connection), (SELECT coalesce(max(pk), 0) FROM timeline),
     max((SELECT coalesce(max(change), 0) FROM connection), (SELECT coalesce(max(change), 0) FROM timeline))
@@ -134,6 +143,13 @@ class Writer:
         self._last_change += len(ends)
         await self._run("written", lambda db: _write(db, [(_END_IDLE, ends)]))
         return len(ends)
+
+    async def prune(self, before_us: int) -> int:
+        """Delete what is older, a bounded part at a time; see `mcp_tap.store.Writer`."""
+        before = iso(before_us)
+        pruned = await self._run("pruned", lambda db: _prune(db, before))
+        self._written.set()
+        return pruned
 
     async def close(self) -> None:
         """Write the log back into the file and let go of it."""
@@ -234,14 +250,10 @@ class Writer:
         """Read where the counters stand, and close what the recorder before this one left open."""
         self.replica, self.session_key = db.execute("SELECT replica, session_key FROM store").fetchone()
         self._last_connection, self._last_event, change = db.execute(_COUNTERS).fetchone()
-        abandoned: list[Values] = []
-        errors = {pk: 0 for (pk,) in db.execute(_OPEN)}
-        for pk, connection, call in db.execute(_WAITING):
-            change += 1
-            abandoned.append((change, pk))
-            if connection is not None:
-                errors[connection] = errors.get(connection, 0) + (call or 0)
-        reset = [(number, errors[pk], pk) for number, pk in enumerate(sorted(errors), change + 1)]
+        waiting = [pk for (pk,) in db.execute(_WAITING)]
+        abandoned: list[Values] = list(enumerate(waiting, change + 1))
+        change += len(abandoned)
+        reset: list[Values] = [(number, pk) for number, (pk,) in enumerate(db.execute(_OPEN), change + 1)]
         self._last_change = change + len(reset)
         _write(db, [(_ABANDON, abandoned), (_RESET, reset)])
         self.abandoned = len(abandoned)
@@ -270,6 +282,22 @@ def _transaction(db: sqlite3.Connection, work: Statements) -> None:
         if db.in_transaction:  # a full disk has already rolled it back
             db.execute("ROLLBACK")
         raise
+
+
+def _prune(db: sqlite3.Connection, before: str) -> int:
+    """Delete old lines with their bodies, and connections and sessions that have no line left."""
+    old = db.execute(_OLD, (before, _PRUNED)).fetchall()
+    work: Statements = [("DELETE FROM body WHERE timeline = ?", old), ("DELETE FROM timeline WHERE pk = ?", old)]
+    if len(old) < _PRUNED:
+        empty = db.execute(_EMPTY, (before, _PRUNED)).fetchall()
+        work += [("DELETE FROM tool_seen WHERE connection = ?", empty), ("DELETE FROM connection WHERE pk = ?", empty)]
+    _transaction(db, work)
+    if len(old) < _PRUNED:
+        sessions = db.execute(_EMPTY_SESSIONS, (before, _PRUNED)).fetchall()
+        _transaction(db, [("DELETE FROM session WHERE pk = ?", sessions)])
+    if old:
+        db.executescript("PRAGMA incremental_vacuum(1000)")  # execute() would free a single page
+    return len(old)
 
 
 def _passive_checkpoint(db: sqlite3.Connection) -> tuple[int, int, int]:

@@ -256,7 +256,7 @@ asyncio.run(main())
             ]
             assert {row["error_message"] for row in rows} == {"the recording stopped before the answer was seen"}
             session = await reader.session("scn_1")
-            assert (session["open_calls"], session["open_streams"], session["errors"]) == (0, 0, 1)
+            assert (session["open_calls"], session["open_streams"], session["errors"]) == (0, 0, 0)
             assert session["change"] > before
             await writer.write(Batch(events=[event(None)]))  # the counters stand behind all of that
         async with writing(path) as writer:
@@ -384,3 +384,42 @@ def test_a_cancelled_write_is_still_all_or_nothing(path: Path) -> None:
 
     run(work())
     assert select(path, "SELECT count(*) FROM timeline") == [(2001,)]
+
+
+def test_pruning_deletes_what_is_old_and_what_it_leaves_empty(path: Path) -> None:
+    day = 86_400_000_000
+    old, both, new = (connection(number, mcp_session_id=None) for number in (1, 2, 3))
+    for one, at in ((old, T0), (both, T0 + 2 * day), (new, T0 + 2 * day)):
+        one.created_us, one.last_active_us = T0, at
+        one.status, one.ended_us = ConnectionStatus.ENDED, at
+    lines = [event(old, at_us=T0 + n, seq=n) for n in range(1, 4)]
+    lines += [event(both, at_us=T0 + 9, seq=1), event(both, at_us=T0 + 2 * day, seq=2), event(new, at_us=T0 + 2 * day)]
+    waiting = event(both, at_us=T0 + 10, seq=3, status=Status.WAITING)
+    bodies = [Body(line, Side.REQUEST, Codec.AS_SEEN, "{}") for line in lines]
+    seen = [ToolSeen(one, T0, "add", "0" * 64, "{}") for one in (old, new)]
+
+    async def work() -> None:
+        async with writing(path) as writer:
+            await writer.write(Batch([old, both, new], [*lines, waiting], bodies, seen))
+            assert await writer.prune(T0) == 0
+            assert await writer.prune(T0 + day) == 4
+            assert await writer.prune(T0 + day) == 0
+
+    run(work())
+    assert select(path, "SELECT connection, count(*) FROM timeline GROUP BY connection") == [(2, 2), (3, 1)]
+    assert select(path, "SELECT count(*) FROM body") == [(2,)]
+    assert select(path, "SELECT pk FROM connection ORDER BY pk") == [(2,), (3,)]
+    assert select(path, "SELECT count(*) FROM session") == [(2,)]
+    assert select(path, "SELECT connection FROM tool_seen") == [(3,)]
+    assert select(path, "SELECT name FROM tool_definition") == [("add",)]
+
+
+def test_pruning_goes_in_parts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mcp_tap.store.sqlite.writer._PRUNED", 4)
+
+    async def work() -> list[int]:
+        async with writing(path) as writer:
+            await writer.write(Batch(events=[event(None, at_us=T0 + n) for n in range(10)]))
+            return [await writer.prune(T0 + 1_000_000) for _ in range(4)]
+
+    assert run(work()) == [4, 4, 2, 0]
