@@ -10,6 +10,7 @@ Bodies are held up to MAX_BODY; of a longer one sizes, times and status are know
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, Final, Protocol
 
@@ -51,6 +52,7 @@ class Exchange:
         "_content",
         "_json",
         "_json_size",
+        "_later",
         "_pieces",
         "_sse",
         "_unreadable",
@@ -88,6 +90,7 @@ class Exchange:
         self.lasting = request.method == "GET"  # its end is somebody's decision: no call in flight
         self.link: Any = None  # the observer's own
         self._pieces: list[bytes] = []
+        self._later: list[Callable[[], None]] = []  # of an answer that came before the request was whole
         self._content: Decoder | None = None
         self._unreadable: str | None = None
         self._sse: SseReader | None = None
@@ -114,14 +117,16 @@ class Exchange:
         else:
             self._pieces.clear()
 
-    def request_done(self, at_us: int) -> None:
-        """Read the whole request and tell the observer."""
+    def request_done(self, at_us: int, *, whole: bool = True) -> None:
+        """Read the request, as far as it came, and tell the observer of it and of what was answered meanwhile."""
         if self.announced:
             return
         self.announced = True
         frames: list[jsonrpc.Frame] = []
         reason = None
-        if self.request_size > MAX_BODY:
+        if not whole:
+            reason = "the request did not come to its end"
+        elif self.request_size > MAX_BODY:
             reason = TOO_LARGE
         elif self._pieces and self.request.method == "POST":
             body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
@@ -136,6 +141,16 @@ class Exchange:
         if any(isinstance(e, jsonrpc.Envelope) and e.method in LASTING for e, _ in frames):
             self.lasting = True
         self.stream.observer.requested(self, frames, reason, at_us)
+        later, self._later = self._later, []
+        for tell in later:
+            tell()
+
+    def end(self, how: Ended, at_us: int) -> None:
+        """Tell the observer that nothing more will come of this exchange."""
+        if self.announced or how is Ended.LOST:
+            self.stream.observer.ended(self, how, at_us)
+        else:
+            self._later.append(lambda: self.stream.observer.ended(self, how, at_us))
 
     def _read_request(self, body: bytes) -> list[jsonrpc.Frame]:
         kind = self.request.headers.get(b"content-type", b"").lower()
@@ -150,8 +165,6 @@ class Exchange:
         """Take the head of the final response and choose how its body will be read."""
         self.response = response
         self.headers_us = at_us - self.at_us
-        if not self.announced:  # an early answer: whatever the request says no longer matters to it
-            self.request_done(at_us)
         kind = response.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         coding = response.headers.get(b"content-encoding")
         unknown = None
@@ -164,7 +177,10 @@ class Exchange:
             self._sse = SseReader()
         elif kind.endswith(b"json"):
             self._json = []
-        self.stream.observer.answered(self, at_us)
+        if self.announced:
+            self.stream.observer.answered(self, at_us)
+        else:  # an early answer, such as a 413
+            self._later.append(lambda: self.stream.observer.answered(self, at_us))
         if unknown is not None:
             self._give_up(unknown, at_us)
 
@@ -197,7 +213,14 @@ class Exchange:
             body = self._json[0] if len(self._json) == 1 else b"".join(self._json)
             self._json = None
             for frame in jsonrpc.read(body):
-                self.stream.observer.frame(self, frame, at_us)
+                self.message(frame, at_us)
+
+    def message(self, frame: jsonrpc.Frame, at_us: int) -> None:
+        """Tell the observer of one message of the response, or of what cannot be read of it."""
+        if self.announced:
+            self.stream.observer.frame(self, frame, at_us)
+        else:
+            self._later.append(lambda: self.stream.observer.frame(self, frame, at_us))
 
     def _take_events(self, reader: SseReader, data: bytes, at_us: int) -> None:
         for event in reader.feed(data):
@@ -207,10 +230,10 @@ class Exchange:
             if len(self.sse_times) < MAX_TIMES:
                 self.sse_times.append(elapsed)
             if event.data is None:
-                self.stream.observer.frame(self, (jsonrpc.Unparsed(TOO_LARGE), b""), at_us)
+                self.message((jsonrpc.Unparsed(TOO_LARGE), b""), at_us)
             elif event.data and event.type == "message":  # an empty one primes the cursor (2025-11-25)
                 for frame in jsonrpc.read(event.data):
-                    self.stream.observer.frame(self, frame, at_us)
+                    self.message(frame, at_us)
 
     def _take_json(self, pieces: list[bytes], data: bytes, at_us: int) -> None:
         if self.lasting:
@@ -221,7 +244,7 @@ class Exchange:
             for line in lines:
                 if line.strip():
                     for frame in jsonrpc.read(line):
-                        self.stream.observer.frame(self, frame, at_us)
+                        self.message(frame, at_us)
         else:
             self._json_size += len(data)
             pieces.append(data)
@@ -232,7 +255,7 @@ class Exchange:
         self._unreadable = reason
         if self._json is not None:
             self._json = []
-        self.stream.observer.frame(self, (jsonrpc.Unparsed(reason), b""), at_us)
+        self.message((jsonrpc.Unparsed(reason), b""), at_us)
 
 
 class Observer(Protocol):
@@ -387,26 +410,21 @@ class Stream:
         return self.open[0].request.method if self.open else None
 
     def _broken(self, reason: str, at_us: int) -> None:
-        if self.open:
-            for x in self.open:
-                if not x.announced:
-                    x.request_done(at_us)
-                self.observer.frame(x, (jsonrpc.Unparsed(reason), b""), at_us)
-            self._end_all(Ended.BROKEN, at_us)
-        else:
+        if not self.open:
             self.observer.unreadable(self, reason, at_us)
+            return
+        for x in self.open:
+            x.message((jsonrpc.Unparsed(reason), b""), at_us)
+        self._end_all(Ended.BROKEN, at_us)
 
     def _finish(self, x: Exchange, how: Ended, at_us: int) -> None:
         self.open.remove(x)
-        if self.reading is x:
-            self.reading = None
         x.response_done(at_us)
-        self.observer.ended(x, how, at_us)
+        x.end(how, at_us)
 
     def _end_all(self, how: Ended, at_us: int) -> None:
         while self.open:
-            x = self.open.popleft()
-            if not x.announced and how is not Ended.LOST:
-                x.request_done(at_us)
-            self.observer.ended(x, how, at_us)
-        self.reading = None
+            self.open.popleft().end(how, at_us)
+        reading, self.reading = self.reading, None
+        if reading is not None and how is not Ended.LOST:
+            reading.request_done(at_us, whole=False)

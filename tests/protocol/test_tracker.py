@@ -560,3 +560,31 @@ def test_stopping_ends_everything_and_leaves_nothing_waiting() -> None:
     assert row.end_reason is EndReason.SHUTDOWN
     assert wire.one("tools/call").failure_reason is FailureReason.ABANDONED
     assert all(event.status is not Status.WAITING for event in wire.events)
+
+
+def test_an_answer_that_comes_before_the_request_is_whole() -> None:
+    wire, _ = opened()
+    tcp = wire.tcp()
+    body = json.dumps(call(1)).encode()
+    head = f"POST /mcp HTTP/1.1\r\nContent-Type: application/json\r\nMcp-Session-Id: S1\r\nContent-Length: {len(body)}\r\n\r\n"
+    tcp.client(head.encode())
+    tcp.answer(502, b"mcp-tap: no", **{"content-type": "text/plain"})
+    assert "tools/call" not in wire.types()
+    tcp.client(body)
+    event = wire.one("tools/call")
+    assert (event.http_status, event.failure_reason, event.message) == (502, FailureReason.HTTP_ERROR, "mcp-tap: no")
+    assert wire.connections[0].open_calls == 0
+
+
+def test_an_upload_that_is_refused_half_way() -> None:
+    wire, _ = opened()
+    tcp = wire.tcp()
+    tcp.client(
+        b"POST /mcp HTTP/1.1\r\nContent-Type: application/json\r\nMcp-Session-Id: S1\r\nContent-Length: 99\r\n\r\n{"
+    )
+    tcp.answer(413)
+    tcp.close()
+    event = wire.one("http")
+    assert (event.http_status, event.status, event.outcome) == (413, Status.FAILED, Outcome.UNPARSED)
+    assert event.note == "the request did not come to its end"
+    assert wire.connections[0].open_streams == 0
