@@ -566,8 +566,8 @@ def test_an_answer_that_comes_before_the_request_is_whole() -> None:
     wire, _ = opened()
     tcp = wire.tcp()
     body = json.dumps(call(1)).encode()
-    head = f"POST /mcp HTTP/1.1\r\nContent-Type: application/json\r\nMcp-Session-Id: S1\r\nContent-Length: {len(body)}\r\n\r\n"
-    tcp.client(head.encode())
+    head = b"POST /mcp HTTP/1.1\r\nContent-Type: application/json\r\nMcp-Session-Id: S1\r\nContent-Length: %d\r\n\r\n"
+    tcp.client(head % len(body))
     tcp.answer(502, b"mcp-tap: no", **{"content-type": "text/plain"})
     assert "tools/call" not in wire.types()
     tcp.client(body)
