@@ -195,7 +195,8 @@ def _message_facts(row: Row) -> Iterator[tuple[str, str]]:
         )
     if row["http_method"] or row["http_status"]:
         http = " ".join(str(part) for part in (row["http_method"], row["path"], row["http_status"]) if part is not None)
-        yield "http", f"{http}, from {row['peer'] or 'unknown'}, TCP connection {row['stream']}"
+        sender = f", from {row['peer']}" if row["peer"] else ""
+        yield "http", f"{http}{sender}, TCP connection {row['stream']}"
     if row["attempt"] > 1:
         yield "attempt", f"{row['attempt']} of {row['operation_id']}"
     if row["connection_id"]:
