@@ -44,6 +44,7 @@ from mcp_tap.model import (
 )
 from mcp_tap.protocol.exchange import Exchange, Stream
 from mcp_tap.protocol.jsonrpc import Implementation
+from mcp_tap.protocol.operations import Try
 
 SECOND: Final = 1_000_000
 
@@ -68,16 +69,6 @@ MAX_LIVE: Final = 20_000
 
 #: Requests of one connection that can be waiting: a client that never gets answers must not fill the memory.
 MAX_WAITING: Final = 10_000
-
-
-@dataclass(slots=True, frozen=True)
-class Try:
-    """A call as far as it takes to recognise its next try or round."""
-
-    event: Event
-    arguments: bytes  # a hash of them
-    state: bytes = b""  # requestState of an input_required answer
-    asked: frozenset[str] = frozenset()  # the keys of its inputRequests
 
 
 @dataclass(slots=True, eq=False)

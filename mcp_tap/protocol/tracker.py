@@ -17,7 +17,6 @@ refused `server/discover` is a probe that belongs to the `initialize` after it. 
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -26,21 +25,18 @@ from typing import Final
 from msgspec import UNSET, Raw
 
 from mcp_tap.model import Batch, Direction, EndReason, Era, Event, FailureReason, Kind, Outcome, Side, Status
-from mcp_tap.protocol.connections import Connections, Live, Try
+from mcp_tap.protocol import operations
+from mcp_tap.protocol.connections import Connections, Live
 from mcp_tap.protocol.exchange import MAX_EXCERPT, Ended, Exchange, Stream
-from mcp_tap.protocol.jsonrpc import MAX_WORD, Envelope, Error, Frame, Params, Result, Unparsed
+from mcp_tap.protocol.jsonrpc import MAX_WORD, Envelope, Error, Frame, Result, Unparsed
 from mcp_tap.protocol.ledger import Ledger
 from mcp_tap.protocol.redact import NONE, Redactor, Secrets
 from mcp_tap.protocol.revisions import LASTING, REVISIONS, era_of
 from mcp_tap.protocol.verdict import SUCCESS, Verdict, of_error, of_http, of_result, of_silence
 
-#: Tools that a session's row names, calls whose next try would be recognised, progress tokens.
+#: Tools that a session's row names, and progress tokens that are remembered.
 MAX_TOOLS: Final = 200
-MAX_TRIES: Final = 256
 MAX_TOKENS: Final = 1000
-
-#: A call is another try of a failed one only this soon after it.
-RETRY_US: Final = 600 * 1_000_000
 
 #: An `initialize` without an answer becomes a pending connection after this time, so that a hang can be seen.
 HANG_US: Final = 1_000_000
@@ -370,7 +366,7 @@ class Tracker:
         if params is not None:
             if params.meta is not None and bytes(params.meta.progress_token):
                 self._token(live, bytes(params.meta.progress_token), event)
-            self._link_try(live, event, params)
+            operations.link(live, event, params)
         self._identify(live, message, x)
 
     def _count(self, live: Live, event: Event) -> None:
@@ -409,27 +405,6 @@ class Tracker:
             live.progress = {key: e for key, e in live.progress.items() if e.status is Status.WAITING}
         if len(live.progress) < MAX_TOKENS:
             live.progress[token] = event
-
-    def _link_try(self, live: Live, event: Event, params: Params) -> None:
-        """Recognise another try of a failed call, or the next round of one that asked for input. Never in doubt."""
-        if event.type not in ("tools/call", "prompts/get", "resources/read"):
-            return
-        name = (event.type, event.name)
-        before = live.tries.pop(name, None)
-        arguments = hashlib.blake2b(bytes(params.arguments), digest_size=8).digest()
-        if before is not None:
-            earlier = before.event
-            if earlier.outcome is Outcome.INPUT_REQUIRED:
-                state, keys = bytes(params.request_state), frozenset(params.input_responses or ())
-                linked = bool(state or keys) and state == before.state and keys == before.asked
-            else:
-                recent = event.at_us - earlier.at_us <= RETRY_US
-                linked = earlier.status is Status.FAILED and arguments == before.arguments and recent
-            if linked:
-                event.operation = earlier.operation or earlier
-                event.attempt = earlier.attempt + 1
-        if len(live.tries) < MAX_TRIES:
-            live.tries[name] = Try(event, arguments)
 
     def _cancelled(self, live: Live, direction: Direction, message: Envelope, at_us: int) -> None:
         """Take a `notifications/cancelled`: it names a request of the same direction."""
@@ -515,10 +490,8 @@ class Tracker:
         self._identify_server(live, event, result)
         if event.type == "tools/list":
             self._ledger.tools(live.row, event, result.tools, at_us)
-        name = (event.type, event.name)
-        if verdict.outcome is Outcome.INPUT_REQUIRED and name in live.tries and live.tries[name].event is event:
-            asked = frozenset(result.input_requests or ())
-            live.tries[name] = Try(event, live.tries[name].arguments, bytes(result.request_state), asked)
+        if verdict.outcome is Outcome.INPUT_REQUIRED:
+            operations.wants_input(live, event, result)
 
     def _identify_server(self, live: Live, event: Event, result: Result) -> None:
         """Note what an answer says of the server."""

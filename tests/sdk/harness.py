@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import socket
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from tests.tap import running
 
 from .environments import node_modules, python_of
 
@@ -88,22 +89,9 @@ def _first_line(command: list[str | Path]) -> Iterator[str]:
 @contextlib.contextmanager
 def tap(upstream: str, file: Path) -> Iterator[str]:
     """Run the tap in front of ``upstream`` and yield its URL; at the end SIGTERM has to end it with exit status 0."""
-    command = [sys.executable, "-m", "mcp_tap.cli", upstream, "--store", f"sqlite:///{file}", "--format", "json"]
-    for option in ("--listen", "--admin-listen"):
-        command += [option, "127.0.0.1:0"]
-    with _process(list(command), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-        assert process.stderr is not None
-        said = []
-        for line in process.stderr:
-            said.append(line)
-            if line.split()[:1] == ["proxy"]:
-                break
-        else:
-            raise AssertionError("the tap did not start:\n" + "".join(said))
-        yield line.split()[1]
-        process.send_signal(signal.SIGTERM)
-        _, rest = process.communicate(timeout=PATIENCE)
-        assert process.returncode == 0, rest
+    with running(upstream, file) as started:
+        yield started.proxy
+        assert started.stop() == 0, "\n".join(started.said)
 
 
 def run_client(client: str, url: str, calls: list[tuple[str, Json]]) -> Json:

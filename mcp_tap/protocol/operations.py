@@ -1,0 +1,65 @@
+"""Which calls are one operation: another try of a failed call, the next round of one that asked for input.
+
+Calls are linked to the first of them (`Event.operation`) and counted (`Event.attempt`), and never when in doubt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from mcp_tap.model import Event, Outcome, Status
+from mcp_tap.protocol.jsonrpc import Params, Result
+
+if TYPE_CHECKING:
+    from mcp_tap.protocol.connections import Live
+
+#: The only requests that a server may answer by asking for input (2026-07-28), and the ones that are tried again.
+METHODS: Final = frozenset({"tools/call", "prompts/get", "resources/read"})
+
+#: Calls of one connection whose next try would be recognised.
+MAX_TRIES: Final = 256
+
+#: A call is another try of a failed one only this soon after it.
+RETRY_US: Final = 600 * 1_000_000
+
+
+@dataclass(slots=True, frozen=True)
+class Try:
+    """A call as far as it takes to recognise its next try or round."""
+
+    event: Event
+    arguments: bytes  # a hash of them
+    state: bytes = b""  # requestState of an input_required answer
+    asked: frozenset[str] = frozenset()  # the keys of its inputRequests
+
+
+def link(live: Live, event: Event, params: Params) -> None:
+    """Link a new call to the one that it continues, if it does."""
+    if event.type not in METHODS:
+        return
+    name = (event.type, event.name)
+    before = live.tries.pop(name, None)
+    arguments = hashlib.blake2b(bytes(params.arguments), digest_size=8).digest()
+    if before is not None:
+        earlier = before.event
+        if earlier.outcome is Outcome.INPUT_REQUIRED:
+            state, keys = bytes(params.request_state), frozenset(params.input_responses or ())
+            linked = bool(state or keys) and state == before.state and keys == before.asked
+        else:
+            recent = event.at_us - earlier.at_us <= RETRY_US
+            linked = earlier.status is Status.FAILED and arguments == before.arguments and recent
+        if linked:
+            event.operation = earlier.operation or earlier
+            event.attempt = earlier.attempt + 1
+    if len(live.tries) < MAX_TRIES:
+        live.tries[name] = Try(event, arguments)
+
+
+def wants_input(live: Live, event: Event, result: Result) -> None:
+    """Remember what a call was asked for: the next round brings it under the same keys and with the same state."""
+    known = live.tries.get((event.type, event.name))
+    if known is not None and known.event is event:
+        asked = frozenset(result.input_requests or ())
+        live.tries[event.type, event.name] = Try(event, known.arguments, bytes(result.request_state), asked)
