@@ -415,7 +415,7 @@ def test_text_leaves_the_words_of_prose_and_of_schemas() -> None:
 
 SECRET = "Xq7-planted_Zw9"
 PLAIN_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
