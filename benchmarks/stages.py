@@ -42,6 +42,12 @@ class Deaf:
     def frame(self, x: Exchange, frame: Frame, at_us: int) -> None:
         """Hear nothing."""
 
+    def sse_event(self, x: Exchange) -> None:
+        """Hear nothing."""
+
+    def endpoint(self, x: Exchange, uri: str, at_us: int) -> None:
+        """Hear nothing."""
+
     def ended(self, x: Exchange, how: Ended, at_us: int) -> None:
         """Hear nothing."""
 

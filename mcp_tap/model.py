@@ -233,6 +233,7 @@ class Event:
     headers_us: int | None = None  # until the head of the answer
     first_byte_us: int | None = None  # until the first byte of the answer's body
     first_event_us: int | None = None  # until the first SSE event
+    last_byte_us: int | None = None  # until the last byte of the answer's body, so far: a stall shows while it lasts
     jsonrpc_id: str | None = None  # as JSON: 1 and "1" are different ids
     operation: Event | None = None  # the first try or round of the same operation
     attempt: int = 1

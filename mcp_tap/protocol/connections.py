@@ -3,13 +3,15 @@
 The rules, first match wins:
 
 1. `Mcp-Session-Id` on the request (legacy era; the modern one ignores the header);
-2. an `initialize` request: it opens a connection, keyed when a 2xx answer brings an id (servers put ids on refusals
+2. the URL that the 2024-11-05 transport handed out on a GET stream: one stream is one session, and the whole request
+   target is its key, because servers put the id wherever they like;
+3. an `initialize` request: it opens a connection, keyed when a 2xx answer brings an id (servers put ids on refusals
    too);
-3. **derived**, for what neither names: requests are grouped by who sends them (upstream, credential or address, user
-   agent, client name). Within such a key a start marker (`server/discover`, or an id of at most 1 that continues
-   nothing) opens a connection, unless the newest one has a call in flight or a TCP connection open: then two clients
-   may be at work, and the row says so. Any other request goes to the connection that last used its TCP connection,
-   else to the only live one, else to the only one whose last id is one less, else to the newest, and every live one
+4. **derived**, for what none of these names: requests are grouped by who sends them (upstream, credential or
+   address, user agent, client name). Within such a key a start marker (`server/discover`, or an id of at most 1 that
+   continues nothing) opens a connection, unless the newest one has a call in flight or a TCP connection open: then
+   two clients may be at work, and the row says so. Any other request goes to the connection that last used its TCP
+   connection, else to the only live one, else to the only one whose last id is one less, else to the newest, and every live one
    is marked as shared. Never an unmarked mixed row.
 
 A connection's states::
@@ -29,7 +31,8 @@ import ipaddress
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
+from urllib.parse import urljoin, urlsplit
 
 from mcp_tap.model import (
     Connection,
@@ -67,6 +70,11 @@ ROLL_MESSAGES: Final = 10_000
 #: Connections that are remembered. Beyond it the ones that were idle longest are forgotten; their rows stay.
 MAX_LIVE: Final = 20_000
 
+#: Answers, SSE cursors and tasks of one connection that are remembered, so that what comes again is known.
+MAX_ANSWERED: Final = 256
+MAX_CURSORS: Final = 4096
+MAX_TASKS: Final = 256
+
 #: Requests of one connection that can be waiting: a client that never gets answers must not fill the memory.
 MAX_WAITING: Final = 10_000
 
@@ -77,12 +85,17 @@ class Live:
 
     row: Connection
     key: bytes = b""  # of who sends, where that is what ties it together
+    endpoint: str | None = None  # the request target of its messages (2024-11-05)
     start_seq: int = 0  # the line of the timeline that is kept for session_start
     open: int = 0  # exchanges that have not ended
     waiting: dict[tuple[Direction, bytes], Event] = field(default_factory=dict)
     progress: dict[bytes, Event] = field(default_factory=dict)  # progress token -> the request that named it
+    answered: dict[bytes, Event] = field(default_factory=dict)  # id -> the request, of the last answers
+    cursors: dict[str, Event | None] = field(default_factory=dict)  # id of an SSE event -> request of its stream
+    tasks: dict[str, Event] = field(default_factory=dict)  # task id -> the request that was answered by it
     tries: dict[tuple[str, str | None], Try] = field(default_factory=dict)  # last call of each name
     accepted: bool = False  # by the server: no longer pending
+    warned: bool = False  # that an answer carried another session id
     last_id: int | None = None
     starts: int = 1  # start markers that were seen on it
     streams: set[int] = field(default_factory=set)  # open TCP connections that it used
@@ -101,6 +114,18 @@ class Live:
         """Remember a request until its answer comes."""
         if len(self.waiting) < MAX_WAITING:
             self.waiting[direction, key] = event
+
+    def remember(self, key: bytes, event: Event) -> None:
+        """Remember an answered request: a resumed stream may bring its answer again."""
+        _keep(self.answered, key, event, MAX_ANSWERED)
+
+    def pass_cursor(self, event_id: str, event: Event | None) -> None:
+        """Remember an SSE event's id, and the request on whose stream it came."""
+        _keep(self.cursors, event_id, event, MAX_CURSORS)
+
+    def remember_task(self, task_id: str, event: Event) -> None:
+        """Remember the call that became a task."""
+        _keep(self.tasks, task_id, event, MAX_TASKS)
 
     def answer(self, direction: Direction, key: bytes, event: Event | None = None) -> Event | None:
         """Return the request that an answer belongs to, and wait for it no longer.
@@ -136,6 +161,7 @@ class Connections:
         self._hash_key = secrets.token_bytes(32)  # made anew at each start: credentials cannot be looked up later
         self._live: dict[int, Live] = {}  # by id() of the row
         self._by_session: dict[tuple[str, str], Live] = {}
+        self._by_endpoint: dict[tuple[str, str], Live] = {}
         self._by_key: dict[bytes, list[Live]] = {}  # oldest first
         self._by_stream: dict[int, list[Live]] = {}  # who used an open TCP connection, the last one last
         self._probes: dict[tuple[int | str, str], tuple[Event, int]] = {}
@@ -161,6 +187,28 @@ class Connections:
             live.accepted = True
             self._name(live, word)
         return live
+
+    def handed_out(self, x: Exchange, uri: str) -> Live:
+        """Return the new connection of a GET stream that names the URL for its session's messages."""
+        target = urljoin(x.request.target, uri)
+        parts = urlsplit(target)
+        target = parts.path + (f"?{parts.query}" if parts.query else "")
+        live = self._new(x, Origin.ENDPOINT, x.at_us)
+        live.row.era, live.row.transport = Era.LEGACY, "sse"
+        live.row.protocol_version = "2024-11-05"  # until `initialize` says otherwise
+        live.row.mcp_session_id = self._session_word(parts.query.rpartition("=")[2] or parts.path.rpartition("/")[2])
+        live.endpoint = target
+        self._by_endpoint[x.stream.upstream, target] = live
+        return live
+
+    def names_another(self, live: Live, session_id: str) -> bool:
+        """Whether an answer carries an id that is not its session's."""
+        known = live.row.mcp_session_id
+        return live.row.origin is Origin.HEADER and known is not None and known != self._session_word(session_id)
+
+    def of_endpoint(self, x: Exchange) -> Live | None:
+        """Return the connection whose messages are sent to this very URL, if there is one."""
+        return self._by_endpoint.get((x.stream.upstream, x.request.target)) if self._by_endpoint else None
 
     def opened(self, x: Exchange, client: Implementation | None, at_us: int) -> Live:
         """Return a new connection for an `initialize` request."""
@@ -289,6 +337,8 @@ class Connections:
             self._replaceable[live.key] = live
         if live.key:
             self._unkey(live)
+        if live.endpoint is not None:
+            self._by_endpoint.pop((row.upstream, live.endpoint), None)
         self._changed(row)
 
     def may_reopen(self, live: Live) -> bool:
@@ -424,6 +474,18 @@ class Connections:
             self._unkey(live)
             if live.row.mcp_session_id is not None:
                 self._by_session.pop((live.row.upstream, live.row.mcp_session_id), None)
+
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+
+def _keep(memory: dict[_Key, _Value], key: _Key, value: _Value, most: int) -> None:
+    """Put something into a memory that forgets the oldest."""
+    memory.pop(key, None)
+    memory[key] = value
+    if len(memory) > most:
+        del memory[next(iter(memory))]
 
 
 def _agent(x: Exchange) -> str:

@@ -58,10 +58,12 @@ class Exchange:
         "_unreadable",
         "announced",
         "at_us",
+        "event_id",
         "excerpt",
         "first_byte_us",
         "first_event_us",
         "headers_us",
+        "last_byte_us",
         "lasting",
         "link",
         "lost",
@@ -83,6 +85,8 @@ class Exchange:
         self.headers_us: int | None = None
         self.first_byte_us: int | None = None
         self.first_event_us: int | None = None
+        self.last_byte_us: int | None = None  # so far
+        self.event_id: str | None = None  # of the SSE event whose messages the observer is hearing
         self.sse_times: list[int] = []
         self.excerpt = b""
         self.lost = 0  # pieces of the stream that never reached the recorder while this was open
@@ -101,6 +105,11 @@ class Exchange:
     def is_sse(self) -> bool:
         """Whether the answer is an event stream."""
         return self._sse is not None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the answer is a 2xx."""
+        return self.response is not None and 200 <= self.response.status < 300
 
     @property
     def last_event_id(self) -> str | None:
@@ -188,6 +197,7 @@ class Exchange:
         """Take a piece of the response's body, and tell the observer of every message that is complete with it."""
         if self.first_byte_us is None:
             self.first_byte_us = at_us - self.at_us
+        self.last_byte_us = at_us - self.at_us
         self.response_size += len(data)
         if self._unreadable is not None:
             return
@@ -229,8 +239,13 @@ class Exchange:
                 self.first_event_us = elapsed
             if len(self.sse_times) < MAX_TIMES:
                 self.sse_times.append(elapsed)
+            self.event_id = event.id
+            if self.announced:
+                self.stream.observer.sse_event(self)
             if event.data is None:
                 self.message((jsonrpc.Unparsed(TOO_LARGE), b""), at_us)
+            elif event.type == "endpoint" and self.request.method == "GET":
+                self.stream.observer.endpoint(self, event.data.decode("utf-8", "replace"), at_us)
             elif event.data and event.type == "message":  # an empty one primes the cursor (2025-11-25)
                 for frame in jsonrpc.read(event.data):
                     self.message(frame, at_us)
@@ -269,6 +284,12 @@ class Observer(Protocol):
 
     def frame(self, x: Exchange, frame: jsonrpc.Frame, at_us: int) -> None:
         """Hear of one message of the response."""
+
+    def sse_event(self, x: Exchange) -> None:
+        """Hear that an SSE event begins, before its messages: ``x.event_id`` is its id, if it has one."""
+
+    def endpoint(self, x: Exchange, uri: str, at_us: int) -> None:
+        """Hear where the 2024-11-05 transport wants the messages of this stream's session to be sent."""
 
     def ended(self, x: Exchange, how: Ended, at_us: int) -> None:
         """Hear that nothing more will come of this exchange."""

@@ -74,6 +74,27 @@ class Params(Struct, frozen=True, gc=False, rename="camel"):
     notifications: Raw = Raw()
 
 
+class Task(Struct, frozen=True, gc=False, rename="camel"):
+    """`result.task` of a call that was answered by a task (2025-11-25)."""
+
+    task_id: str | None = None
+    status: str | None = None
+
+
+class TaskResult(Struct, frozen=True, gc=False, rename="camel"):
+    """What a finished task came to: `result` inside the answer to `tasks/get`."""
+
+    is_error: bool | None = None
+    content: Raw = Raw()
+
+
+class Error(Struct, frozen=True, gc=False):
+    """`error`. ``code`` is JSON text: an integer by the book."""
+
+    code: Raw = Raw()
+    message: str | None = None
+
+
 class Result(Struct, frozen=True, gc=False, rename="camel"):
     """What matters of `result`."""
 
@@ -88,17 +109,12 @@ class Result(Struct, frozen=True, gc=False, rename="camel"):
     request_state: Raw = Raw()
     input_requests: dict[str, Raw] | None = None
     task_id: str | None = None
-    task: Raw = Raw()
+    task: Task | None = None
     status: str | None = None
+    result: TaskResult | None = None
+    error: Error | None = None
     tools: Raw = Raw()
     content: Raw = Raw()
-
-
-class Error(Struct, frozen=True, gc=False):
-    """`error`. ``code`` is JSON text: an integer by the book."""
-
-    code: Raw = Raw()
-    message: str | None = None
 
 
 class Envelope(Struct, frozen=True, gc=False):

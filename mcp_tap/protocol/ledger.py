@@ -183,6 +183,7 @@ class Ledger:
     def times(self, event: Event, x: Exchange) -> None:
         """Copy the times of an exchange to a message of its request."""
         event.headers_us, event.first_byte_us, event.first_event_us = x.headers_us, x.first_byte_us, x.first_event_us
+        event.last_byte_us = x.last_byte_us
         if x.sse_times:
             event.sse_events = list(x.sse_times)
 

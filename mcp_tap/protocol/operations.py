@@ -1,5 +1,6 @@
-"""Which calls are one operation: another try of a failed call, the next round of one that asked for input.
+"""Which calls are one operation.
 
+Another try of a failed call, the next round of one that asked for input, and the polls of one that became a task.
 Calls are linked to the first of them (`Event.operation`) and counted (`Event.attempt`), and never when in doubt.
 """
 
@@ -38,6 +39,7 @@ class Try:
 def link(live: Live, event: Event, params: Params) -> None:
     """Link a new call to the one that it continues, if it does."""
     if event.type not in METHODS:
+        link_task(live, event, params)
         return
     name = (event.type, event.name)
     before = live.tries.pop(name, None)
@@ -55,6 +57,33 @@ def link(live: Live, event: Event, params: Params) -> None:
             event.attempt = earlier.attempt + 1
     if len(live.tries) < MAX_TRIES:
         live.tries[name] = Try(event, arguments)
+
+
+def link_task(live: Live, event: Event, params: Params) -> None:
+    """Link a poll, an update, a cancellation or a notification of a task to the call that became it."""
+    call = live.tasks.get(params.task_id) if params.task_id else None
+    if call is not None and event.type.removeprefix("notifications/").startswith("tasks"):
+        event.operation = call.operation or call
+
+
+def became_task(live: Live, event: Event, result: Result) -> None:
+    """Remember that a call was answered by a task (2025-11-25 nests it, 2026-07-28 has it flat)."""
+    task_id = result.task_id or (result.task.task_id if result.task is not None else None)
+    if task_id:
+        live.remember_task(task_id, event)
+
+
+def task_told(live: Live, event: Event, result: Result) -> Event | None:
+    """Note on a call what a poll of its task says; return the call if that is news."""
+    if event.type not in ("tasks/get", "tasks/result", "tasks/cancel") or event.operation is None:
+        return None
+    status = result.status or ("completed" if event.type == "tasks/result" else None)
+    note = f"task {status}" if status else None
+    call = live.tasks.get(event.name or "")
+    if call is None or note is None or call.note == note:
+        return None
+    call.note = note
+    return call
 
 
 def wants_input(live: Live, event: Event, result: Result) -> None:

@@ -31,11 +31,11 @@ from mcp_tap.protocol.exchange import MAX_EXCERPT, Ended, Exchange, Stream
 from mcp_tap.protocol.jsonrpc import MAX_WORD, Envelope, Error, Frame, Result, Unparsed
 from mcp_tap.protocol.ledger import Ledger
 from mcp_tap.protocol.redact import NONE, Redactor, Secrets
-from mcp_tap.protocol.revisions import LASTING, REVISIONS, era_of
+from mcp_tap.protocol.revisions import LASTING, era_of
+from mcp_tap.protocol.timeline import Timelines
 from mcp_tap.protocol.verdict import SUCCESS, Verdict, of_error, of_http, of_result, of_silence
 
-#: Tools that a session's row names, and progress tokens that are remembered.
-MAX_TOOLS: Final = 200
+#: Progress tokens of one connection that are remembered.
 MAX_TOKENS: Final = 1000
 
 #: An `initialize` without an answer becomes a pending connection after this time, so that a hang can be seen.
@@ -59,6 +59,9 @@ class _Link:
     unanswered: dict[bytes, Event] = field(default_factory=dict)  # those of them that wait, by id
     opening: Envelope | None = None  # the message whose answer decides about the connection
     unparsed: str | None = None  # why part of the answer could not be read
+    resumed: Event | None = None  # the request whose stream a GET with Last-Event-ID goes on with
+    replayed: int = 0  # SSE events that had come before
+    replay: bool = False  # whether the one that is being heard is such
 
 
 class Tracker:
@@ -77,6 +80,7 @@ class Tracker:
         self.connections = Connections(
             changed=self._ledger.connection_changed, idle_us=idle_us, session_word=session_word, trusted=trusted
         )
+        self._timelines = Timelines(self._ledger, self.connections)
 
     # What the recorder calls
 
@@ -92,7 +96,7 @@ class Tracker:
     def tick(self, at_us: int) -> None:
         """End the connections whose time is over, and show what hangs."""
         for live, reason, when in self.connections.due(at_us):
-            self._end(live, reason, when)
+            self._timelines.end(live, reason, when)
         for x in [x for x in self._openings if at_us - x.at_us > HANG_US]:
             if x.link.opening.method == "initialize":
                 self._open(x)
@@ -103,7 +107,7 @@ class Tracker:
         """End everything, because the recording ends."""
         for live in self.connections.all():
             if not live.ended:
-                self._end(live, EndReason.SHUTDOWN, at_us)
+                self._timelines.end(live, EndReason.SHUTDOWN, at_us)
 
     def lost(self, stream: Stream, pieces: int) -> None:
         """Mark the connection that uses a stream of which pieces never reached the recorder."""
@@ -162,27 +166,63 @@ class Tracker:
             session_id = headers.get(b"mcp-session-id")
             self.connections.accept(live, session_id.decode("latin-1")[:MAX_WORD] if session_id else None)
         elif not live.accepted and live.key:
-            self._started(live, x.at_us)
+            self._timelines.started(live, x.at_us)
+        elif b"mcp-session-id" in headers and not live.warned:
+            named = headers[b"mcp-session-id"].decode("latin-1")[:MAX_WORD]
+            if self.connections.names_another(live, named):
+                live.warned = True
+                self._timelines.line(live, "session_id_changed", at_us, "the server answered with another session id")
         for event in link.asked:
             if event.kind is Kind.NOTIFICATION and event.status is Status.WAITING:
-                self._finish(event, SUCCESS, at_us)
+                self._timelines.finish(event, SUCCESS, at_us)
         if x.request.method == "DELETE":
             if not live.ended:
-                self._end(live, EndReason.CLIENT_DELETE, at_us)
+                self._timelines.end(live, EndReason.CLIENT_DELETE, at_us)
         elif live.ended:
-            self._reopen(live, at_us)  # the server still knows it
+            self._timelines.reopen(live, at_us)  # the server still knows it
+
+    def sse_event(self, x: Exchange) -> None:
+        """Take the id of an SSE event: a resumed stream repeats what its client may have lost (2025-03-26)."""
+        link: _Link = x.link
+        link.replay = False
+        if x.event_id is None or link.live is None:
+            return
+        if x.event_id in link.live.cursors and b"last-event-id" in x.request.headers:
+            link.replay = True
+            link.replayed += 1
+            return
+        link.live.pass_cursor(x.event_id, link.resumed or _only(link.asked))
+
+    def endpoint(self, x: Exchange, uri: str, at_us: int) -> None:
+        """Take the URL that the 2024-11-05 transport hands out: it opens a session."""
+        link: _Link = x.link
+        if link.live is not None or link.event is None:
+            return
+        live = self.connections.handed_out(x, uri)
+        self._belong(x, live, at_us)
+        self._timelines.attach(live, link.event)
+        self._timelines.started(live, x.at_us)
 
     def frame(self, x: Exchange, frame: Frame, at_us: int) -> None:
         """Take one message of an answer."""
         envelope, data = frame
+        link: _Link = x.link
+        if link.replay:
+            return
         if isinstance(envelope, Unparsed):
-            x.link.unparsed = envelope.reason
+            link.unparsed = envelope.reason
             if data and not x.excerpt:
                 x.excerpt = data[:MAX_EXCERPT]
         elif envelope.is_response:
             self._server_answer(x, envelope, data, at_us)
         else:
             self._server_message(x, envelope, data, at_us)
+        if x.is_sse:
+            # what has come so far: a stream that stalls is seen while it does
+            for event in (link.event, *link.unanswered.values()):
+                if event is not None:
+                    self._ledger.times(event, x)
+                    self._ledger.changed(event)
 
     def ended(self, x: Exchange, how: Ended, at_us: int) -> None:
         """Take the end of an exchange: what is not answered by now is judged."""
@@ -197,6 +237,9 @@ class Tracker:
         for event in link.asked:
             if event.status is Status.WAITING:
                 self._judge(x, event, how, at_us)
+            elif event.last_byte_us != x.last_byte_us:  # the stream went on behind the answer
+                self._ledger.times(event, x)
+                self._ledger.changed(event)
         if link.event is not None:
             self._judge_http(x, link.event, how, at_us)
         live = link.live
@@ -206,7 +249,9 @@ class Tracker:
         live.row.dropped += x.lost
         self.connections.leave(live, at_us)
         if status == 404 and link.era is Era.LEGACY and b"mcp-session-id" in x.request.headers and not live.ended:
-            self._end(live, EndReason.SESSION_NOT_FOUND, at_us)
+            self._timelines.end(live, EndReason.SESSION_NOT_FOUND, at_us)
+        if live.endpoint is not None and x.request.method == "GET" and not live.ended:
+            self._timelines.end(live, EndReason.STREAM_CLOSED, at_us)
 
     def unreadable(self, stream: Stream, reason: str, at_us: int) -> None:
         """Record that a stream's bytes cannot be followed."""
@@ -230,6 +275,12 @@ class Tracker:
         if opening is None and session_id and link.era is Era.LEGACY:
             live = self.connections.of_session(x, session_id.decode("latin-1")[:MAX_WORD], at_us)
             self._belong(x, live, at_us)
+            if b"last-event-id" in headers:
+                link.resumed = live.cursors.get(headers[b"last-event-id"].decode("utf-8", "replace"))
+            return
+        handed_out = self.connections.of_endpoint(x)
+        if handed_out is not None:
+            self._belong(x, handed_out, at_us)
             return
         if first is None or x.request.method != "POST":
             return
@@ -259,7 +310,7 @@ class Tracker:
         if live.row.era is None:
             live.row.era = x.link.era
         if live.ended and self.connections.may_reopen(live):
-            self._reopen(live, at_us)
+            self._timelines.reopen(live, at_us)
         if x.stream.gap:
             live.row.dropped += x.stream.gap
             x.stream.gap = 0
@@ -277,19 +328,19 @@ class Tracker:
             live = self.connections.opened(x, message.params.client_info if message.params else None, x.at_us)
             probe = self.connections.probe_of(x, x.at_us)
             if probe is not None:
-                self._attach(live, probe)
+                self._timelines.attach(live, probe)
         else:
             live = self._derive(x, message, x.at_us)
         self._belong(x, live, x.at_us)
         for event in link.asked:
-            self._attach(live, event)
-            self._count(live, event)
+            self._timelines.attach(live, event)
+            self._timelines.count(live, event)
             if event.kind is Kind.REQUEST and event.status is Status.WAITING:
                 live.wait(Direction.TO_SERVER, (event.jsonrpc_id or "").encode(), event)
         if link.event is not None:
-            self._attach(live, link.event)
+            self._timelines.attach(live, link.event)
         live.last_id = _integer(message.id)
-        self._identify(live, message, x)
+        self._timelines.identify(live, message, x)
 
     def _settle(self, x: Exchange, how: Ended, at_us: int) -> None:
         """Take the end of an exchange whose answer opened nothing."""
@@ -311,34 +362,12 @@ class Tracker:
         if event.status is Status.WAITING:
             self._ledger.times(event, x)
             event.response_bytes = x.response_size
-            self._finish(event, SUCCESS, at_us)
+            self._timelines.finish(event, SUCCESS, at_us)
         event.status, event.outcome, event.failure_reason = Status.SUCCEEDED, Outcome.PROBE, None
         event.code = event.code or (str(x.response.status) if x.response is not None else None)
         event.note = "not a modern server"
         self._ledger.changed(event)
         self.connections.park(x, event, at_us)
-
-    def _identify(self, live: Live, message: Envelope, x: Exchange) -> None:
-        """Note what a request says of its client."""
-        row, params, word = live.row, message.params, self._ledger.word
-        meta = params.meta if params is not None else None
-        if meta is not None and meta.version is not None:
-            if row.protocol_version is None:
-                row.protocol_version = word(meta.version)
-            if meta.client is not None and row.client_name is None:
-                row.client_name, row.client_version = word(meta.client.name), word(meta.client.version)
-                row.client_capabilities = self._ledger.json(meta.capabilities)
-        elif message.method == "initialize" and params is not None:
-            if params.client_info is not None:
-                row.client_name, row.client_version = word(params.client_info.name), word(params.client_info.version)
-            row.client_capabilities = self._ledger.json(params.capabilities)
-            row.protocol_version = word(params.protocol_version)  # what it asks for, until the answer
-        elif row.protocol_version is None:
-            version = x.request.headers.get(b"mcp-protocol-version")
-            row.protocol_version = word(version.decode("latin-1")) if version else None
-        revision = REVISIONS.get(row.protocol_version or "")
-        if revision is not None:
-            row.era = revision.era
 
     # Messages of the client
 
@@ -352,8 +381,8 @@ class Tracker:
         if live is None:
             event.peer = x.stream.peer
             return
-        self._attach(live, event)
-        self._count(live, event)
+        self._timelines.attach(live, event)
+        self._timelines.count(live, event)
         if event.kind is Kind.NOTIFICATION:
             if event.type == "notifications/cancelled":
                 self._cancelled(live, Direction.TO_SERVER, message, at_us)
@@ -367,20 +396,7 @@ class Tracker:
             if params.meta is not None and bytes(params.meta.progress_token):
                 self._token(live, bytes(params.meta.progress_token), event)
             operations.link(live, event, params)
-        self._identify(live, message, x)
-
-    def _count(self, live: Live, event: Event) -> None:
-        row = live.row
-        row.messages += 1
-        if event.request_cut:
-            row.truncated += 1
-        if event.kind is not Kind.REQUEST or event.direction is not Direction.TO_SERVER:
-            return
-        row.calls += 1
-        if event.status is Status.WAITING and event.type not in LASTING:
-            row.open_calls += 1
-        if event.type == "tools/call" and event.name and (event.name in row.tools or len(row.tools) < MAX_TOOLS):
-            row.tools[event.name] = row.tools.get(event.name, 0) + 1
+        self._timelines.identify(live, message, x)
 
     def _client_answer(self, x: Exchange, message: Envelope, data: bytes) -> None:
         """Take the client's answer to a request of the server: it came in this exchange's request."""
@@ -397,7 +413,7 @@ class Tracker:
         if message.error is not UNSET:
             self._ledger.judge(event, of_error(_error(message), _http_status(x)), link.secrets)
         if link.live is not None:
-            self._attach(link.live, event)
+            self._timelines.attach(link.live, event)
 
     def _token(self, live: Live, token: bytes, event: Event) -> None:
         """Remember a progress token: unique among the active requests of one client only."""
@@ -411,7 +427,7 @@ class Tracker:
         key = bytes(message.params.request_id) if message.params is not None else b""
         event = live.waiting.get((direction, key))
         if event is not None and event.status is Status.WAITING:
-            self._finish(event, Verdict(Status.FAILED, FailureReason.CANCELLED, "cancelled"), at_us)
+            self._timelines.finish(event, Verdict(Status.FAILED, FailureReason.CANCELLED, "cancelled"), at_us)
 
     # Messages of the server
 
@@ -422,12 +438,14 @@ class Tracker:
         event = self._ledger.message(x, message, data, Direction.TO_CLIENT, at_us, link.secrets)
         event.parent = self._parent(link, message)
         if live is not None:
-            self._attach(live, event)
-            self._count(live, event)
+            self._timelines.attach(live, event)
+            self._timelines.count(live, event)
         if event.kind is Kind.NOTIFICATION:
             event.status = Status.SUCCEEDED
             if live is not None and event.type == "notifications/cancelled":
                 self._cancelled(live, Direction.TO_CLIENT, message, at_us)
+            elif live is not None and message.params is not None:
+                operations.link_task(live, event, message.params)
         elif live is not None:
             live.wait(Direction.TO_CLIENT, message.key, event)
 
@@ -437,8 +455,7 @@ class Tracker:
             named = link.live.progress.get(bytes(message.params.progress_token))
             if named is not None:
                 return named
-        requests = [event for event in link.asked if event.kind is Kind.REQUEST]
-        return requests[0] if len(requests) == 1 else None
+        return link.resumed or _only(link.asked)
 
     def _server_answer(self, x: Exchange, message: Envelope, data: bytes, at_us: int) -> None:
         link: _Link = x.link
@@ -452,6 +469,10 @@ class Tracker:
             events, link.unanswered = list(link.unanswered.values()), {}
             for each in events:
                 self._complete(x, each, message, data, at_us)
+        elif b"last-event-id" in x.request.headers and link.live is not None and message.key in link.live.answered:
+            again = link.live.answered[message.key]
+            again.note = "answered again on a resumed stream"
+            self._ledger.changed(again)
         else:
             self._orphan(x, message, data, Direction.TO_CLIENT, at_us)
 
@@ -468,6 +489,10 @@ class Tracker:
             return
         if event in link.asked:
             self._ledger.times(event, x)
+        elif event.direction is Direction.TO_SERVER:  # on another stream than its own: this is all there is of it
+            event.first_event_us = event.last_byte_us = max(0, at_us - event.at_us)
+        if link.live is not None and event.direction is Direction.TO_SERVER:
+            link.live.remember(message.key, event)
         event.response_bytes = len(data)
         self._ledger.body(event, Side.RESPONSE, data, link.secrets)
         if link.live is not None and event.response_cut:
@@ -481,31 +506,22 @@ class Tracker:
             verdict = of_result(event.type, message.result)
             if link.live is not None and event.direction is Direction.TO_SERVER:
                 self._learn(link.live, event, message.result, verdict, at_us)
-        self._finish(event, verdict, at_us, link.secrets)
+        self._timelines.finish(event, verdict, at_us, link.secrets)
         if event.type == "initialize":
             self._initialized(x, event, at_us)
 
     def _learn(self, live: Live, event: Event, result: Result, verdict: Verdict, at_us: int) -> None:
         """Note what an answer of the server says beyond how the request went."""
-        self._identify_server(live, event, result)
+        self._timelines.identify_server(live, event, result)
         if event.type == "tools/list":
             self._ledger.tools(live.row, event, result.tools, at_us)
         if verdict.outcome is Outcome.INPUT_REQUIRED:
             operations.wants_input(live, event, result)
-
-    def _identify_server(self, live: Live, event: Event, result: Result) -> None:
-        """Note what an answer says of the server."""
-        row, opening = live.row, event.type in ("initialize", "server/discover")
-        server = result.server_info or (result.meta.server if result.meta is not None else None)
-        if server is not None and (row.server_name is None or opening):
-            row.server_name, row.server_version = self._ledger.word(server.name), self._ledger.word(server.version)
-        if opening:
-            row.server_capabilities = self._ledger.json(result.capabilities)
-            row.instructions = self._ledger.text(result.instructions)
-            if result.protocol_version is not None:
-                row.protocol_version = self._ledger.word(result.protocol_version)
-                revision = REVISIONS.get(row.protocol_version or "")
-                row.era = revision.era if revision is not None else row.era
+        elif verdict.outcome is Outcome.TASK:
+            operations.became_task(live, event, result)
+        call = operations.task_told(live, event, result)
+        if call is not None:
+            self._ledger.changed(call)
 
     def _initialized(self, x: Exchange, event: Event, at_us: int) -> None:
         """Take what an `initialize` came to: the start of its connection, or its end."""
@@ -513,14 +529,17 @@ class Tracker:
         if live is None or live.accepted:
             return
         if event.status is Status.SUCCEEDED and event.outcome is None:
-            self._started(live, event.at_us)
+            self._timelines.started(live, event.at_us)
         else:
-            self._end(live, EndReason.INITIALIZE_FAILED, at_us)
+            self._timelines.end(live, EndReason.INITIALIZE_FAILED, at_us)
 
     def _judge(self, x: Exchange, event: Event, how: Ended, at_us: int) -> None:
         """Decide what a message came to whose exchange ended without an answer to it."""
         link: _Link = x.link
         resumable = link.era is Era.LEGACY and x.last_event_id is not None
+        live = link.live
+        if live is not None and live.endpoint is not None and not live.ended and how is Ended.COMPLETE and x.succeeded:
+            return  # the answer comes on the GET stream (2024-11-05)
         if resumable and how in (Ended.COMPLETE, Ended.SERVER_GONE, Ended.CLIENT_GONE):
             return  # the stream may go on by a GET with Last-Event-ID (2025-11-25): it waits
         self._ledger.times(event, x)
@@ -539,7 +558,7 @@ class Tracker:
             verdict = of_http(status, _error_text(x))
         else:
             verdict = of_silence(how, connect_error=x.stream.connect_error, unparsed=link.unparsed)
-        self._finish(event, verdict, at_us, link.secrets)
+        self._timelines.finish(event, verdict, at_us, link.secrets)
         if event.type == "initialize":
             self._initialized(x, event, at_us)
 
@@ -551,6 +570,8 @@ class Tracker:
         event.response_bytes = x.response_size
         if x.stream.own_answer:
             event.note = "answered by the tap itself"
+        elif link.replayed:
+            event.note = f"{link.replayed} events came again"
         if event.outcome is None and link.unparsed is not None:
             event.outcome, event.note = Outcome.UNPARSED, link.unparsed
         status = _http_status(x)
@@ -563,74 +584,26 @@ class Tracker:
             verdict = SUCCESS
         else:
             verdict = of_silence(how, connect_error=x.stream.connect_error)
-        self._finish(event, verdict, at_us, link.secrets)
-
-    def _finish(self, event: Event, verdict: Verdict, at_us: int, secrets: Secrets = NONE) -> None:
-        """Give a message its end."""
-        waited = event.status is Status.WAITING
-        event.duration_us = max(0, at_us - event.at_us)
-        self._ledger.judge(event, verdict, secrets)
-        row = event.connection
-        if row is None:
-            return
-        call = event.kind is Kind.REQUEST and event.direction is Direction.TO_SERVER
-        if waited and call and event.type not in LASTING:
-            row.open_calls -= 1
-        if event.status is Status.FAILED and event.failure_reason is not FailureReason.ABANDONED:
-            row.errors += 1
-        self._ledger.connection_changed(row)
-
-    # The lines of a connection
-
-    def _started(self, live: Live, at_us: int) -> None:
-        """Note that a connection is accepted, in the line that was kept for it."""
-        live.accepted = True
-        live.row.started_us = at_us
-        start = Event(Kind.LIFECYCLE, "session_start", at_us, connection=live.row, seq=live.start_seq)
-        self._ledger.changed(start)
-        self._ledger.connection_changed(live.row)
-
-    def _end(self, live: Live, reason: EndReason, at_us: int) -> None:
-        """End a connection with a line of its timeline, and give up what still waits in it."""
-        for event in list(live.waiting.values()):
-            if event.status is Status.WAITING:
-                text = "the session ended before the answer"
-                verdict = Verdict(Status.FAILED, FailureReason.ABANDONED, reason.value, text)
-                self._finish(event, verdict, max(at_us, event.at_us))
-        live.waiting.clear()
-        live.progress.clear()
-        self.connections.end(live, reason, at_us)
-        self._line(live, "session_end", at_us, reason.value)
-
-    def _reopen(self, live: Live, at_us: int) -> None:
-        self.connections.reopen(live)
-        self._line(live, "session_reopened", at_us)
-
-    def _line(self, live: Live, what: str, at_us: int, note: str | None = None) -> None:
-        self._attach(live, Event(Kind.LIFECYCLE, what, at_us, note=note))
+        self._timelines.finish(event, verdict, at_us, link.secrets)
 
     def _http_row(self, x: Exchange, reason: str | None) -> None:
         link: _Link = x.link
         if link.event is None:
             link.event = self._ledger.http(x, reason)
             if link.live is not None:
-                self._attach(link.live, link.event)
-
-    def _attach(self, live: Live, event: Event) -> None:
-        """Put a row into the timeline of a connection. The line of session_start is kept free, after a probe."""
-        if not live.start_seq and event.outcome is not Outcome.PROBE:
-            live.start_seq = live.line()
-        event.connection = live.row
-        event.seq = live.line()
-        event.peer = None
-        self._ledger.changed(event)
-        self._ledger.connection_changed(live.row)
+                self._timelines.attach(link.live, link.event)
 
 
 def _integer(key: Raw) -> int | None:
     """Return an id that is an integer of ordinary size."""
     data = bytes(key)
     return int(data) if _INTEGER.match(data) else None
+
+
+def _only(asked: list[Event]) -> Event | None:
+    """Return the only request of an exchange."""
+    requests = [event for event in asked if event.kind is Kind.REQUEST]
+    return requests[0] if len(requests) == 1 else None
 
 
 def _http_status(x: Exchange) -> int:

@@ -60,10 +60,16 @@ def of_result(method: str, result: Result) -> Verdict:
     if result.is_error and method in ("tools/call", "tasks/result"):
         text = jsonrpc.text_of(result.content)
         return Verdict(Status.FAILED, FailureReason.TOOL_ERROR, "tool_error", text)
-    if result.result_type == "input_required":
+    if method == "tasks/get" and result.result is not None and result.result.is_error:
+        text = jsonrpc.text_of(result.result.content)
+        return Verdict(Status.FAILED, FailureReason.TOOL_ERROR, "tool_error", text)
+    if method == "tasks/get" and result.status == "failed":
+        error = result.error or Error()
+        return Verdict(Status.FAILED, FailureReason.RPC_ERROR, jsonrpc.number(error.code), error.message)
+    if result.result_type == "input_required" or (method == "tasks/get" and result.status == "input_required"):
         asked = ", ".join(sorted(result.input_requests or ()))
         return Verdict(outcome=Outcome.INPUT_REQUIRED, note=asked or None)
-    if result.result_type == "task" or bytes(result.task):
+    if method == "tools/call" and (result.result_type == "task" or result.task is not None):
         return Verdict(outcome=Outcome.TASK)
     return SUCCESS
 

@@ -55,7 +55,7 @@ EVENTS_NUMBERED: Final = "SELECT pk FROM timeline WHERE pk BETWEEN :first AND :l
 #: What `Reader.event` knows beyond the view.
 EVENT_DETAILS: Final = """
 SELECT http_method, path, peer, stream, jsonrpc_id, headers_us / 1000.0 AS headers_ms,
-    first_event_us / 1000.0 AS first_event_ms, sse_events
+    first_event_us / 1000.0 AS first_event_ms, last_byte_us / 1000.0 AS last_byte_ms, sse_events
 FROM timeline WHERE pk = :pk
 """
 

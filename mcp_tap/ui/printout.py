@@ -184,7 +184,10 @@ def _message_facts(row: Row) -> Iterator[tuple[str, str]]:
         yield "direction", str(row["direction"]).replace("_", " ")
     yield from _status_fact(row)
     if row["latency_ms"] is not None:
-        parts = {"headers": row["headers_ms"], "first byte": row["first_byte_ms"], "first event": row["first_event_ms"]}
+        parts = {
+            name: row[f"{name.replace(' ', '_')}_ms"]
+            for name in ("headers", "first byte", "first event", "last byte")
+        }
         told = ", ".join(f"{name} after {duration(ms)}" for name, ms in parts.items() if ms is not None)
         yield "took", f"{duration(row['latency_ms'])}{f'; {told}' if told else ''}"
     if row["sse_events"]:

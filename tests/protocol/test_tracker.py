@@ -365,53 +365,6 @@ def test_a_listen_stream_of_json_lines() -> None:
     assert wire.types()[2:] == ["notifications/subscriptions/acknowledged", "notifications/tools/list_changed"]
 
 
-# ------------------------------------------------------------------------------------------------- tries and rounds
-
-
-def test_another_try_of_a_failed_call() -> None:
-    wire, tcp = opened()
-    for number, outcome in ((1, error(1, -32000, "x")), (2, error(2, -32000, "x")), (3, result(3, content=[]))):
-        tcp.post(call(number, "pay", amount=5), **LEGACY)
-        tcp.answer(200, outcome)
-    tcp.post(call(4, "pay", amount=5), **LEGACY)  # the third one succeeded: this is a call of its own
-    first, second, third, fourth = [event for event in wire.events if event.type == "tools/call"]
-    assert [event.attempt for event in (first, second, third, fourth)] == [1, 2, 3, 1]
-    assert (first.operation, second.operation, third.operation, fourth.operation) == (None, first, first, None)
-
-
-def test_a_failed_call_with_other_arguments_is_no_other_try() -> None:
-    wire, tcp = opened()
-    tcp.post(call(1, "pay", amount=5), **LEGACY)
-    tcp.answer(200, error(1, -32000, "x"))
-    tcp.post(call(2, "pay", amount=6), **LEGACY)
-    assert [event.attempt for event in wire.events if event.type == "tools/call"] == [1, 1]
-
-
-@pytest.mark.parametrize("state", ["opaque", None])
-def test_rounds_that_ask_for_input(state: str | None) -> None:
-    wire = Wire()
-    tcp = wire.tcp()
-    tcp.post(modern("tools/call", 1, name="book", arguments={}), **MODERN)
-    extra = {} if state is None else {"requestState": state}
-    asked = {"who": {"method": "elicitation/create"}}
-    tcp.answer(200, result(1, resultType="input_required", inputRequests=asked, **extra))
-    answers = {"who": {"action": "accept"}}
-    tcp.post(modern("tools/call", 2, name="book", arguments={}, inputResponses=answers, **extra), **MODERN)
-    tcp.answer(200, result(2, resultType="complete", content=[]))
-    first, second = [event for event in wire.events if event.type == "tools/call"]
-    assert (first.outcome, first.note, first.attempt) == (Outcome.INPUT_REQUIRED, "who", 1)
-    assert (second.operation, second.attempt, second.status) == (first, 2, Status.SUCCEEDED)
-
-
-def test_a_round_with_another_state_is_not_linked() -> None:
-    wire = Wire()
-    tcp = wire.tcp()
-    tcp.post(modern("tools/call", 1, name="book", arguments={}), **MODERN)
-    tcp.answer(200, result(1, resultType="input_required", inputRequests={}, requestState="a"))
-    tcp.post(modern("tools/call", 2, name="book", arguments={}, requestState="b"), **MODERN)
-    assert [event.attempt for event in wire.events if event.type == "tools/call"] == [1, 1]
-
-
 # ------------------------------------------------------------------------------------------- before any session
 
 
@@ -588,3 +541,165 @@ def test_an_upload_that_is_refused_half_way() -> None:
     assert (event.http_status, event.status, event.outcome) == (413, Status.FAILED, Outcome.UNPARSED)
     assert event.note == "the request did not come to its end"
     assert wire.connections[0].open_streams == 0
+
+
+# ------------------------------------------------------------------------------------------------ resumed streams
+
+
+def test_a_resumed_stream_that_repeats_itself() -> None:
+    wire, tcp = opened()
+    tcp.post(call(3), **LEGACY)
+    tcp.open_stream()
+    tcp.event(rpc("notifications/progress", progressToken=1, progress=1), id="e-1")
+    tcp.close(by="server")
+    tool = wire.one("tools/call")
+    assert tool.status is Status.WAITING
+    again = wire.tcp()
+    again.request("GET", **LEGACY, **{"last-event-id": "e-0"})
+    again.open_stream()
+    again.event(rpc("notifications/progress", progressToken=1, progress=1), id="e-1")  # seen before
+    again.event(rpc("notifications/progress", progressToken=1, progress=2), id="e-2")
+    again.event(result(3, content=[]), id="e-3")
+    again.event(result(3, content=[]), id="e-4")  # under another id: the same answer all the same
+    again.close()
+    assert [event.name for event in wire.events if event.type == "notifications/progress"] == ["1", "2"]
+    assert (tool.status, tool.note) == (Status.SUCCEEDED, "answered again on a resumed stream")
+    assert "response" not in wire.types()
+    assert wire.one("http").note == "1 events came again"
+
+
+def test_what_comes_on_a_resumed_stream_belongs_to_the_first_request() -> None:
+    wire, tcp = opened()
+    tcp.post(call(3), **LEGACY)
+    tcp.open_stream()
+    tcp.event("", id="p-1")
+    tcp.close(by="server")
+    again = wire.tcp()
+    again.request("GET", **LEGACY, **{"last-event-id": "p-1"})
+    again.open_stream()
+    again.event(rpc("notifications/message", level="info"), id="p-2")
+    assert wire.one("notifications/message").parent is wire.one("tools/call")
+
+
+def test_another_session_id_on_an_answer_is_noted_once() -> None:
+    wire, tcp = opened()
+    for number in (1, 2):
+        tcp.post(call(number), **LEGACY)
+        tcp.answer(200, result(number), **{"mcp-session-id": "S2"})
+    assert wire.connections[0].mcp_session_id == "S1"
+    assert wire.types().count("session_id_changed") == 1
+
+
+# -------------------------------------------------------------------------------------------------- while it lasts
+
+
+def test_a_stream_that_stalls_is_seen_while_it_does() -> None:
+    wire, tcp = opened()
+    tcp.post(call(1), **LEGACY)
+    tcp.open_stream()
+    tcp.event(rpc("notifications/progress", progressToken=1, progress=1))
+    wire.take()
+    tcp.wire.wait(SECOND)
+    tcp.event(rpc("notifications/progress", progressToken=1, progress=2))
+    event = wire.one("tools/call")
+    assert event.status is Status.WAITING
+    assert event.sse_events == [2 * MS, 2 * MS + SECOND + MS]
+    assert event.last_byte_us == event.sse_events[-1]
+
+
+def test_the_last_byte_may_come_long_after_the_answer() -> None:
+    wire, tcp = opened()
+    tcp.post(call(1), **LEGACY)
+    tcp.open_stream()
+    tcp.event(result(1, content=[]))
+    wire.wait(SECOND)
+    tcp.server(b"a\r\n: bye now\n\r\n")
+    tcp.end_stream()
+    event = wire.one("tools/call")
+    assert event.duration_us == 2 * MS
+    assert event.last_byte_us == 3 * MS + SECOND
+
+
+# ------------------------------------------------------------------------------------- the transport of 2024-11-05
+
+
+def legacy_sse(endpoint: str = "/messages/?session_id=abc") -> tuple[Wire, Tcp, Tcp]:
+    wire = Wire()
+    get, post = wire.tcp(), wire.tcp("127.0.0.1:50002")
+    get.client(b"GET /sse HTTP/1.1\r\nHost: up\r\nAccept: text/event-stream\r\n\r\n")
+    get.open_stream()
+    get.server(_chunk(f"event: endpoint\r\ndata: {endpoint}\r\n\r\n"))
+    return wire, get, post
+
+
+def _chunk(text: str) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(text.encode()), text.encode())
+
+
+def send(tcp: Tcp, message: object, target: str = "/messages/?session_id=abc") -> None:
+    body = json.dumps(message).encode()
+    head = (
+        f"POST {target} HTTP/1.1\r\nHost: up\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    tcp.client(head.encode() + body)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "target"),
+    [
+        ("/messages/?session_id=abc", "/messages/?session_id=abc"),
+        ("messages?sessionId=abc", "/messages?sessionId=abc"),
+        ("http://up:9000/m/abc", "/m/abc"),
+    ],
+    ids=["absolute path", "relative", "absolute URL"],
+)
+def test_answers_on_the_get_stream(endpoint: str, target: str) -> None:
+    wire, get, post = legacy_sse(endpoint)
+    hello = rpc(
+        "initialize", 0, protocolVersion="2024-11-05", capabilities={}, clientInfo={"name": "old", "version": "1"}
+    )
+    send(post, hello, target)
+    post.answer(202, b"Accepted", **{"content-type": "text/plain"})
+    get.event(result(0, protocolVersion="2024-11-05", capabilities={}, serverInfo={"name": "s", "version": "2"}))
+    send(post, call(1), target)
+    get.event(result(1, content=[]))  # before the 202
+    post.answer(202, b"Accepted", **{"content-type": "text/plain"})
+    (row,) = wire.connections
+    assert (row.origin, row.transport, row.era, row.mcp_session_id) == (Origin.ENDPOINT, "sse", Era.LEGACY, "abc")
+    assert (row.client_name, row.server_name, row.protocol_version) == ("old", "s", "2024-11-05")
+    assert wire.types() == ["session_start", "http", "initialize", "tools/call"]
+    assert [(e.status, e.duration_us) for e in wire.events if e.kind is Kind.REQUEST] == [
+        (Status.SUCCEEDED, 2 * MS),
+        (Status.SUCCEEDED, MS),
+    ]
+    get.close()
+    assert row.end_reason is EndReason.STREAM_CLOSED
+    assert (row.open_calls, row.errors) == (0, 0)
+
+
+def test_a_call_without_an_answer_when_the_stream_closes() -> None:
+    wire, get, post = legacy_sse()
+    send(post, call(1))
+    post.answer(202, b"Accepted", **{"content-type": "text/plain"})
+    event = wire.one("tools/call")
+    assert event.status is Status.WAITING
+    get.close(by="server")
+    assert (event.status, event.failure_reason, event.code) == (Status.FAILED, FailureReason.ABANDONED, "stream_closed")
+
+
+def test_a_message_that_the_old_transport_refuses() -> None:
+    wire, _, post = legacy_sse()
+    send(post, call(1))
+    post.answer(400, b"bad session", **{"content-type": "text/plain"})
+    event = wire.one("tools/call")
+    assert (event.status, event.code, event.message) == (Status.FAILED, "400", "bad session")
+
+
+def test_requests_of_the_server_on_the_old_stream() -> None:
+    wire, get, post = legacy_sse()
+    get.event(rpc("roots/list", 7))
+    wire.wait(SECOND)
+    send(post, result(7, roots=[]))
+    post.answer(202, b"Accepted", **{"content-type": "text/plain"})
+    event = wire.one("roots/list")
+    assert (event.direction, event.status, event.duration_us) == (Direction.TO_CLIENT, Status.SUCCEEDED, SECOND + MS)

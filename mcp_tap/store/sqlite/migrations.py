@@ -264,7 +264,12 @@ LEFT JOIN connection ON connection.pk = timeline.connection
 LEFT JOIN session ON session.pk = connection.session;
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (_V1,)
+#: When an answer's last byte came, so far: a stream that stalls shows while it is still open.
+_V2: Final = """
+ALTER TABLE timeline ADD COLUMN last_byte_us INTEGER;
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2)
 
 #: The version that this program reads and writes.
 LATEST: Final = len(MIGRATIONS)

@@ -47,7 +47,7 @@ CONNECTION: Final = _upsert(
 
 _TIMELINE_COLUMNS: Final = """
     pk change connection seq at_us time kind type name direction status outcome failure_reason code message
-    duration_us headers_us first_byte_us first_event_us jsonrpc_id operation attempt parent http_method http_status
+    duration_us headers_us first_byte_us first_event_us last_byte_us jsonrpc_id operation attempt parent http_method http_status
     path peer stream trace_id request_bytes response_bytes request_cut response_cut dropped sse_events note
 """
 TIMELINE: Final = _upsert(
@@ -156,6 +156,7 @@ def timeline_values(event: Event, change: int) -> Values:
         event.headers_us,
         event.first_byte_us,
         event.first_event_us,
+        event.last_byte_us,
         event.jsonrpc_id,
         None if operation is None else operation.pk,
         event.attempt,

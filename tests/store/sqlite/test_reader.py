@@ -8,6 +8,7 @@ import pytest
 
 from mcp_tap.model import Batch, Body, Codec, Event, Kind, NotFoundError, Side, StoreError, UsageError, hash_session_id
 from mcp_tap.store import Summary, queries
+from mcp_tap.store.sqlite.migrations import LATEST
 
 from ..plausible import at, morning
 from ..recording import T0, connection, event, reading, record, run, select, writing
@@ -277,7 +278,7 @@ def test_a_query_gives_columns_rows_and_whether_there_is_more(path: Path) -> Non
     assert ask(path, sql, limit=25)[2] is False
     assert ask(path, "SELECT pk FROM events WHERE pk < 0") == (["pk"], [], False)
     assert ask(path, "-- a comment\nWITH n AS (SELECT 1 AS a) SELECT a FROM n;") == (["a"], [(1,)], False)
-    assert ask(path, "PRAGMA user_version")[1] == [(1,)]
+    assert ask(path, "PRAGMA user_version")[1] == [(LATEST,)]
     assert len(ask(path, "PRAGMA table_info(events)")[1]) > 20
     assert ask(path, "EXPLAIN QUERY PLAN SELECT * FROM events")[1]
 
