@@ -11,8 +11,8 @@ The rules, first match wins:
    address, user agent, client name). Within such a key a start marker (`server/discover`, or an id of at most 1 that
    continues nothing) opens a connection, unless the newest one has a call in flight or a TCP connection open: then
    two clients may be at work, and the row says so. Any other request goes to the connection that last used its TCP
-   connection, else to the only live one, else to the only one whose last id is one less, else to the newest, and every live one
-   is marked as shared. Never an unmarked mixed row.
+   connection, else to the only live one, else to the only one whose last id is one less, else to the newest, and
+   every live one is marked as shared. Never an unmarked mixed row.
 
 A connection's states::
 

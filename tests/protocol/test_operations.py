@@ -107,6 +107,7 @@ def test_three_rounds_are_one_operation() -> None:
 def test_polls_of_a_task_belong_to_its_call(nested: bool) -> None:
     wire = Wire()
     tcp = wire.tcp()
+    task: dict[str, Any]
     if nested:
         initialize(tcp)
         headers, task = LEGACY, {"task": {"taskId": "t-1", "status": "working"}}

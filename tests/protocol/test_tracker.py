@@ -638,10 +638,8 @@ def _chunk(text: str) -> bytes:
 
 def send(tcp: Tcp, message: object, target: str = "/messages/?session_id=abc") -> None:
     body = json.dumps(message).encode()
-    head = (
-        f"POST {target} HTTP/1.1\r\nHost: up\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    tcp.client(head.encode() + body)
+    lines = f"POST {target} HTTP/1.1", "Host: up", "Content-Type: application/json", f"Content-Length: {len(body)}"
+    tcp.client("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
 
 
 @pytest.mark.parametrize(
