@@ -457,6 +457,24 @@ def doctor(*, url: str, listen: str | None, file: str | None, as_json: bool, deb
     return checks.main(settings, as_json=as_json, color=_color())
 
 
+@verbs.command()
+@click.argument("url")
+@_config
+@_json
+@_debug
+def verify(*, url: str, file: str | None, as_json: bool, debug: bool) -> int:
+    """Compare, byte by byte, what the server at URL answers directly and through a temporary tap.
+
+    Sends only methods that read: the handshake of both eras, ping, the lists. Ends with 1 when something differs, with
+    3 when the server cannot be reached or does not speak MCP.
+    """
+    from mcp_tap import verify as verification
+
+    settings = _load(file, {"proxy.upstream": url}).settings
+    options = [] if file is None else ["--config", file]
+    return verification.main(settings, options=options, as_json=as_json, color=_color())
+
+
 @verbs.command("config")
 @click.argument("url", required=False)
 @_listen
