@@ -50,24 +50,26 @@ def _process(command: list[str | Path], **options: Any) -> Iterator[subprocess.P
 
 
 @contextlib.contextmanager
-def python_server(environment: str) -> Iterator[str]:
-    """Run the calculator on the SDK of ``environment`` and yield its URL."""
-    with _first_line([python_of(environment), HERE / "py_server.py"]) as port:
-        yield f"http://127.0.0.1:{port}/mcp"
+def python_server(environment: str, path: str = "/mcp") -> Iterator[str]:
+    """Run the calculator on the SDK of ``environment`` and yield its URL; ``/sse`` is the 2024-11-05 transport."""
+    with _first_line([python_of(environment), HERE / "py_server.py", path]) as port:
+        yield f"http://127.0.0.1:{port}{path}"
 
 
 @contextlib.contextmanager
-def everything_server() -> Iterator[str]:
-    """Run the TypeScript SDK's reference server and yield its URL."""
+def everything_server(path: str = "/mcp") -> Iterator[str]:
+    """Run the TypeScript SDK's reference server and yield its URL; ``/sse`` is the 2024-11-05 transport."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]  # it takes a port and cannot tell one
     script = node_modules() / "@modelcontextprotocol/server-everything/dist/index.js"
     environment = os.environ | {"PORT": str(port)}
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    with _process(["node", script, "streamableHttp"], env=environment, **pipes) as process:
+    transport = "sse" if path == "/sse" else "streamableHttp"
+    with _process(["node", script, transport], env=environment, **pipes) as process:
         assert process.stderr is not None
-        assert any("listening" in line for line in process.stderr), "the server ended before it listened"
-        yield f"http://127.0.0.1:{port}/mcp"
+        ready = ("listening", "running on port")
+        assert any(word in line for line in process.stderr for word in ready), "the server ended before it listened"
+        yield f"http://127.0.0.1:{port}{path}"
 
 
 @contextlib.contextmanager
@@ -96,18 +98,21 @@ def tap(upstream: str, file: Path) -> Iterator[str]:
 
 def run_client(client: str, url: str, calls: list[tuple[str, Json]]) -> Json:
     """Run a client (py1, py2-auto, py2-legacy or ts) and return what it says happened."""
-    wanted, environment = json.dumps(calls), dict(os.environ)
-    command: list[str | Path]
-    if client == "ts":
-        command = ["node", HERE / "ts_client.mjs", url, wanted]
-        environment["NODE_MODULES"] = str(node_modules())
-    else:
-        sdk, _, mode = client.partition("-")
-        command = [python_of(sdk), HERE / "py_client.py", url, mode or "legacy", wanted]
+    command, environment = client_command(client, url, calls)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     said: Json = json.loads(done.stdout)
     return said
+
+
+def client_command(client: str, url: str, calls: list[tuple[str, Json]]) -> tuple[list[str | Path], dict[str, str]]:
+    """Return the command that runs a client, and its environment."""
+    wanted, environment = json.dumps(calls), dict(os.environ)
+    if client == "ts":
+        environment["NODE_MODULES"] = str(node_modules())
+        return ["node", HERE / "ts_client.mjs", url, wanted], environment
+    sdk, _, mode = client.partition("-")
+    return [python_of(sdk), HERE / "py_client.py", url, mode or "legacy", wanted], environment
 
 
 def rows(file: Path, query: str) -> list[Json]:

@@ -1,7 +1,8 @@
 """A client made with the Python SDK, 1.x or 2.x: URL MODE CALLS, where CALLS is JSON: [[tool, arguments], …].
 
 Connects, lists the tools, makes the calls one after another, closes, and prints what happened as JSON. MODE is legacy
-or auto (2.x only: probe with `server/discover`, else `initialize`). Runs in an environment that has nothing of ours.
+or auto (2.x only: probe with `server/discover`, else `initialize`). A URL that ends in /sse is spoken to by the
+2024-11-05 transport. Runs in an environment that has nothing of ours.
 """
 # mypy: ignore-errors
 # The two SDKs have different names for the same things, and neither is installed where types are checked.
@@ -20,6 +21,16 @@ INFO = Implementation(name="python-sdk", version=version("mcp"))
 @contextlib.asynccontextmanager
 async def connected(url, mode):
     """Yield the session, the server's name and the revision."""
+    if url.endswith("/sse"):
+        from mcp import ClientSession
+        from mcp.client.sse import sse_client
+
+        async with sse_client(url) as (read, write), ClientSession(read, write, client_info=INFO) as it:
+            opened = await it.initialize()
+            # snake case in 2.x
+            server = getattr(opened, "server_info", None) or opened.serverInfo
+            yield it, server.name, getattr(opened, "protocol_version", None) or opened.protocolVersion
+        return
     try:
         from mcp import Client
     except ImportError:

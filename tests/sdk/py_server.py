@@ -1,5 +1,7 @@
 """An MCP server made with the Python SDK, 1.x or 2.x: prints its port, serves until SIGTERM.
 
+Serves /mcp by streamable HTTP, or with the argument /sse that path by the 2024-11-05 transport.
+
 Runs in an environment that has one major version of the SDK and nothing of ours.
 """
 # mypy: ignore-errors
@@ -7,6 +9,7 @@ Runs in an environment that has one major version of the SDK and nothing of ours
 
 import asyncio
 import socket
+import sys
 
 import uvicorn
 
@@ -45,5 +48,7 @@ async def count(to: int, ctx: Context) -> str:
 if __name__ == "__main__":
     listener = socket.create_server(("127.0.0.1", 0))
     print(listener.getsockname()[1], flush=True)
-    config = uvicorn.Config(server.streamable_http_app(), log_level="error", timeout_graceful_shutdown=1)
+    old = sys.argv[1:] == ["/sse"]
+    app = server.sse_app() if old else server.streamable_http_app()
+    config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1)
     uvicorn.Server(config).run(sockets=[listener])

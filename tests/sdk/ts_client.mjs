@@ -7,11 +7,13 @@ import { pathToFileURL } from "node:url";
 
 const sdk = pathToFileURL(`${process.env.NODE_MODULES}/@modelcontextprotocol/sdk/`);
 const { Client } = await import(new URL("dist/esm/client/index.js", sdk));
+const { SSEClientTransport } = await import(new URL("dist/esm/client/sse.js", sdk));
 const { StreamableHTTPClientTransport } = await import(new URL("dist/esm/client/streamableHttp.js", sdk));
 
 const [url, calls] = [process.argv[2], JSON.parse(process.argv[3])];
 const client = new Client({ name: "typescript-sdk", version: "1.0.0" });
-const transport = new StreamableHTTPClientTransport(new URL(url));
+const old = url.endsWith("/sse"); // the transport of 2024-11-05
+const transport = new (old ? SSEClientTransport : StreamableHTTPClientTransport)(new URL(url));
 await client.connect(transport);
 const tools = (await client.listTools()).tools.map((tool) => tool.name);
 const made = [];
@@ -27,7 +29,7 @@ for (const [name, args] of calls) {
   }
   made.push({ name, outcome, progress });
 }
-await transport.terminateSession();
+if (!old) await transport.terminateSession();
 await client.close();
 const server = client.getServerVersion().name;
 console.log(JSON.stringify({ server, revision: transport.protocolVersion, tools, calls: made }));
