@@ -1,0 +1,112 @@
+"""Real clients over links that misbehave: with the tap between they see what they see without, and so does the server.
+
+The record says which side the trouble came from: what breaks between the client and the tap looks to the tap like a
+client that left, what breaks behind it like a server that was lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from tests.faults.chain import SIDES, Chain
+from tests.faults.conversation import SERVER_OF, target_of
+from tests.faults.injector import (
+    Close,
+    Delay,
+    Faults,
+    HalfClose,
+    HalfCloseWhenAnswered,
+    Reset,
+    Slice,
+    StopReading,
+    Throttle,
+)
+
+#: How the call that is hit ends in the record: its type, status, failure reason and code.
+Verdict = tuple[str, str, str | None, str | None]
+
+SUCCEEDED: Verdict = ("tools/call", "succeeded", None, None)
+LEFT: Verdict = ("tools/call", "failed", "cancelled", "client_disconnected")
+LOST: Verdict = ("tools/call", "failed", "transport_error", "connection_lost")
+#: A request that the tap saw a part of is no call: nothing says what it would have been.
+CUT: Verdict = ("http", "failed", "cancelled", "client_disconnected")
+
+PROGRESS = b"notifications/progress"
+
+
+@dataclass(frozen=True)
+class Case:
+    """Faults, and what the record says of the call they hit: with the fault before the tap, and behind it."""
+
+    faults: Faults
+    before: Verdict = LEFT
+    behind: Verdict = LOST
+    whole: bool = False  # the faults hold for all of the conversation, and do no harm
+
+
+CASES = {
+    "single bytes": Case(Faults((Slice(),), (Slice(),)), SUCCEEDED, SUCCEEDED, whole=True),
+    "delayed": Case(Faults((Delay(0.02),), (Delay(0.02),)), SUCCEEDED, SUCCEEDED, whole=True),
+    "throttled and sliced": Case(
+        Faults((Slice(7), Throttle(20_000)), (Throttle(20_000), Slice(3))), SUCCEEDED, SUCCEEDED, whole=True
+    ),
+    "reset before the answer": Case(Faults(down=(Reset(0),))),
+    "reset in the head": Case(Faults(down=(Reset(40),))),
+    "reset in the body": Case(Faults(down=(Reset(PROGRESS),))),
+    "closed before the answer": Case(Faults(down=(Close(0),))),
+    "closed in the body": Case(Faults(down=(Close(PROGRESS),))),
+    "answer ended early": Case(Faults(down=(HalfClose(PROGRESS),))),
+    "client ends while it is answered": Case(Faults(up=(HalfCloseWhenAnswered(),))),
+    "reset in the request": Case(Faults(up=(Reset(0),)), CUT),
+    "closed in the request": Case(Faults(up=(Close(0),)), CUT),
+    "nobody reads the answer": Case(Faults(down=(StopReading(PROGRESS),)), SUCCEEDED, LEFT),
+}
+
+#: The clients of `make test`; all others, and all other cases, belong to the matrix.
+QUICK = {
+    ("raw-modern", "single bytes"),
+    ("raw-modern", "reset in the body"),
+    ("raw-legacy", "closed in the body"),
+    ("raw-legacy", "client ends while it is answered"),
+    ("raw-legacy", "reset in the request"),
+    ("py2-auto", "reset in the body"),
+}
+
+MATRIX = [
+    pytest.param(
+        client,
+        name,
+        id=f"{client}-{name}",
+        marks=([] if (client, name) in QUICK else [pytest.mark.matrix])
+        + ([] if client.startswith("raw") else [pytest.mark.sdk]),
+    )
+    for client in SERVER_OF
+    for name in CASES
+]
+
+
+@pytest.mark.parametrize(("client", "name"), MATRIX)
+def test_a_bad_link_is_as_bad_with_the_tap_as_without(
+    client: str, name: str, sdk: Callable[[str], None], chain_to: Callable[[str], Chain]
+) -> None:
+    if not client.startswith("raw"):
+        sdk(client)
+    case, links = CASES[name], chain_to(SERVER_OF[client])
+    target = target_of(client)
+    faults = case.faults if case.whole else replace(case.faults, when=f'"{target}"'.encode())
+
+    direct = links.play(client, faults)
+    for side in SIDES:
+        tapped = links.play(client, faults, side)
+        assert tapped.client_saw == direct.client_saw, side
+        assert tapped.server_saw == direct.server_saw, side
+        recorded = [verdict(row) for row in links.record() if row["name"] == target or row["type"] == "http"]
+        assert recorded == [case.before if side == "client" else case.behind], side
+
+
+def verdict(row: dict[str, Any]) -> Verdict:
+    return row["type"], row["status"], row["failure_reason"], row["error_code"]
