@@ -10,7 +10,7 @@ The relay process imports this module, so whatever only loading needs is importe
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from mcp_tap import values
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
-    "NO_UPSTREAM", "SETTINGS", "Address", "Admin", "Loaded", "Proxy", "Record", "Redact", "Setting", "Settings",
-    "Upstream", "example", "is_loopback", "load", "parse_address", "parse_upstream",
+    "NO_UPSTREAM", "SETTINGS", "UPSTREAM_SETTINGS", "Address", "Admin", "Loaded", "Proxy", "Record", "Redact",
+    "Setting", "Settings", "Upstream", "example", "is_loopback", "load", "parse_address", "parse_upstream",
 ]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """``[proxy]``: the listener that carries the traffic. Times are seconds."""
+    """One server and the listener in front of it: ``[proxy]``, or one ``[[upstream]]``. Times are seconds."""
 
     upstream: Upstream
     listen: Address = Address("127.0.0.1", 6278)
@@ -41,6 +41,15 @@ class Proxy:
     trusted: tuple[str, ...] = ()  # networks whose X-Forwarded-For is believed
     tls_ca: str | None = None  # PEM file that replaces the system's trust
     tls_verify: bool = True
+    tls_cert: str | None = None  # PEM file: the listener speaks TLS
+    tls_key: str | None = None  # PEM file; where there is none the key is in tls_cert
+    name: str = ""  # of an [[upstream]], for people
+
+    @property
+    def url(self) -> str:
+        """What a client is given in place of the server's URL."""
+        scheme = "https" if self.tls_cert else "http"
+        return f"{scheme}://{self.listen}{':' if self.listen.socket else ''}{self.upstream.path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +84,20 @@ class Redact:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything the two processes need to know."""
+    """Everything the two processes need to know. What concerns the whole process (drain, trusted) is in ``proxy``."""
 
-    proxy: Proxy
+    proxy: Proxy  # the first
     admin: Admin = field(default_factory=Admin)
     record: Record = field(default_factory=Record)
     redact: Redact = field(default_factory=Redact)
     format: Literal["text", "json", "none"] = "text"  # of the live view
     debug: bool = False
+    others: tuple[Proxy, ...] = ()  # the further ones
+
+    @property
+    def proxies(self) -> tuple[Proxy, ...]:
+        """Every server with its listener."""
+        return (self.proxy, *self.others)
 
     def to_json(self) -> bytes:
         """Return the settings as JSON, for the process that is started with them."""
@@ -92,20 +107,24 @@ class Settings:
     def from_json(cls, data: bytes) -> Settings:
         """Return the settings that ``to_json`` wrote."""
         raw: dict[str, Any] = json.loads(data)
-        proxy, admin = raw["proxy"], raw["admin"]
-        proxy |= {"upstream": Upstream(*proxy["upstream"]), "listen": Address(*proxy["listen"])}
-        for name in ("hosts", "trusted"):
-            proxy[name] = tuple(proxy[name])
+        admin = raw["admin"]
         admin["listen"] = Address(*admin["listen"])
         redact: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw["redact"].items()}
         return cls(
-            proxy=Proxy(**proxy),
+            proxy=_proxy_from_json(raw["proxy"]),
+            others=tuple(map(_proxy_from_json, raw["others"])),
             admin=Admin(**admin),
             record=Record(**raw["record"]),
             redact=Redact(**redact),
             format=raw["format"],
             debug=raw["debug"],
         )
+
+
+def _proxy_from_json(raw: dict[str, Any]) -> Proxy:
+    raw |= {"upstream": Upstream(*raw["upstream"]), "listen": Address(*raw["listen"])}
+    raw |= {name: tuple(raw[name]) for name in ("hosts", "trusted")}
+    return Proxy(**raw)
 
 
 # ------------------------------------------------------------------------------------------------ the table of settings
@@ -130,10 +149,10 @@ class Setting(NamedTuple):
     @property
     def default(self) -> Any:
         """What holds where nothing is said."""
-        if self.name == "proxy.upstream":
+        if self.name in ("proxy.upstream", "upstream.url"):
             return NO_UPSTREAM
         section, _, key = self.name.rpartition(".")
-        return next(entry.default for entry in fields(_SECTIONS[section]) if entry.name == key)
+        return next(entry.default for entry in fields(_SECTIONS.get(section, Proxy)) if entry.name == key)
 
 
 _SECTIONS: Final[dict[str, Any]] = {"": Settings, "proxy": Proxy, "admin": Admin, "record": Record, "redact": Redact}
@@ -150,7 +169,12 @@ SETTINGS: Final = (
         short="MCP_TAP_UPSTREAM",
         flag="URL",
     ),
-    Setting("proxy.listen", parse_address, "where clients connect; port 0: any free one", flag="--listen"),
+    Setting(
+        "proxy.listen",
+        parse_address,
+        "where clients connect; port 0: any free one; a unix socket is unix:/path",
+        flag="--listen",
+    ),
     Setting(
         "proxy.connect_timeout", values.positive_duration, "for connecting to the server; open streams are never cut"
     ),
@@ -174,7 +198,14 @@ SETTINGS: Final = (
         sample="/etc/ssl/our-ca.pem",
     ),
     Setting("proxy.tls_verify", values.switch, "false: accept any certificate of the server"),
-    Setting("admin.listen", parse_address, "where the desk listens: pages, API, health", flag="--admin-listen"),
+    Setting(
+        "proxy.tls_cert",
+        values.anything,
+        "PEM file of the listener's own certificate; with one, clients use https",
+        sample="/etc/ssl/tap.pem",
+    ),
+    Setting("proxy.tls_key", values.anything, "PEM file of its key, unless tls_cert has it", sample="/etc/ssl/tap.key"),
+    Setting("admin.listen", values.tcp_address, "where the desk listens: pages, API, health", flag="--admin-listen"),
     Setting(
         "admin.token",
         values.token,
@@ -203,8 +234,18 @@ SETTINGS: Final = (
 
 _BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
 
+#: What an ``[[upstream]]`` may say; what it leaves out is as in ``[proxy]``. Its ``url`` and ``listen`` it must say.
+UPSTREAM_SETTINGS: Final = (
+    Setting("upstream.name", values.word, "what it is called where it is shown"),
+    _BY_NAME["proxy.upstream"]._replace(name="upstream.url", short="", flag=""),
+    *(
+        _BY_NAME[f"proxy.{key}"]._replace(name=f"upstream.{key}", short="", flag="")
+        for key in ("listen", "host", "hosts", "tls_ca", "tls_verify", "tls_cert", "tls_key")
+    ),
+)
+
 #: Words of later versions: a file that has them was not written for this one.
-_LATER: Final = ("gateway", "provider", "template", "export", "upstream")
+_LATER: Final = ("gateway", "provider", "template", "export")
 
 
 # -------------------------------------------------------------------------------------------------------------- loading
@@ -215,12 +256,13 @@ class Loaded:
     """Settings and where each of them came from.
 
     ``origins`` maps each dotted name to ``default``, ``FILE line N``, ``environment NAME``, ``flag --listen`` or
-    ``argument URL``. Without a server to stand in front of, ``settings.proxy.upstream`` is ``NO_UPSTREAM``: enough to
-    look at a recording.
+    ``argument URL``; those of the second ``[[upstream]]`` begin with ``upstream.2.``. Without a server to stand in
+    front of, ``settings.proxy.upstream`` is ``NO_UPSTREAM``: enough to look at a recording.
     """
 
     settings: Settings
     origins: dict[str, str]
+    values: dict[str, Any]  # by the same names, as they were given
 
     def to_run(self) -> Settings:
         """Return the settings for recording. Raises UsageError when there is no server to stand in front of."""
@@ -241,18 +283,52 @@ def load(flags: Mapping[str, str], *, file: str | None, env: Mapping[str, str], 
     chosen: dict[str, Any] = {setting.name: setting.default for setting in SETTINGS}
     chosen["record.store"] = _default_store(env)
     origins = dict.fromkeys(chosen, "default")
-    sources = (_from_file(_find(file, env, cwd), env), _from_environment(env), _from_flags(flags))
-    for setting, value, origin in (found for source in sources for found in source):
-        chosen[setting.name] = value
-        origins[setting.name] = origin
+    read = _File(_find(file, env, cwd), env)
+    for source in (read.settings(), _from_environment(env), _from_flags(flags)):
+        for setting, value, origin in source:
+            chosen[setting.name] = value
+            origins[setting.name] = origin
     sections: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
     for name, value in chosen.items():
         section, _, key = name.rpartition(".")
         sections[section][key] = value
     top = sections.pop("")
     settings = Settings(**top, **{section: _SECTIONS[section](**inner) for section, inner in sections.items()})
+    tables = list(read.upstreams())
+    if "proxy.upstream" not in flags:  # who names one server on the command line wants that one
+        settings = _with_upstreams(settings, origins, tables)
+        for number, table in enumerate(tables, 1):
+            for setting, value, origin in table:
+                name = setting.name.replace(".", f".{number}.")
+                chosen[name], origins[name] = value, origin
     _check(settings)
-    return Loaded(settings, origins)
+    return Loaded(settings, origins, chosen)
+
+
+def _with_upstreams(
+    settings: Settings, origins: Mapping[str, str], tables: list[list[tuple[Setting, Any, str]]]
+) -> Settings:
+    """Add the ``[[upstream]]`` tables to what ``[proxy]`` has, which is the first server where it names one."""
+    proxies: list[Proxy] = []
+    for table in tables:
+        where = table[0][2]
+        given = {setting.name.partition(".")[2]: value for setting, value, _ in table}
+        for key, example in (("url", "http://localhost:9000/mcp"), ("listen", "127.0.0.1:6281")):
+            if key not in given:
+                raise UsageError(f"{where}: this [[upstream]] has no {key}", hint=f'try:  {key} = "{example}"')
+        if given.get("name") in {proxy.name for proxy in proxies}:
+            raise UsageError(f'{where}: two [[upstream]] are named "{given["name"]}"', hint="give each its own name")
+        if "tls_cert" in given:
+            given.setdefault("tls_key", None)  # the key of another certificate fits none
+        proxies.append(replace(settings.proxy, upstream=given.pop("url"), **given))
+    if proxies and settings.proxy.upstream == NO_UPSTREAM:
+        if origins["proxy.listen"] != "default":
+            raise UsageError(
+                f"{origins['proxy.listen']}: proxy.listen is for the server of proxy.upstream, and there is none",
+                hint="each [[upstream]] has a listen of its own",
+            )
+        return replace(settings, proxy=proxies[0], others=tuple(proxies[1:]))
+    return replace(settings, others=tuple(proxies))
 
 
 def _check(settings: Settings) -> None:
@@ -263,10 +339,15 @@ def _check(settings: Settings) -> None:
             hint="recordings contain tool inputs and outputs\n"
             f"try:  MCP_TAP_TOKEN=$(openssl rand -hex 16) mcp-tap …   or  --admin-listen 127.0.0.1:{admin.listen.port}",
         )
-    if admin.listen == proxy.listen and proxy.listen.port:
-        raise UsageError(
-            f"proxy.listen and admin.listen are both {proxy.listen}", hint="try:  --admin-listen 127.0.0.1:0"
-        )
+    taken = {admin.listen: "admin.listen"}
+    for each in settings.proxies:
+        what = f"listen of {each.name or each.upstream.url}" if settings.others else "proxy.listen"
+        other = taken.setdefault(each.listen, what)
+        if other is not what and each.listen.fixed:
+            hint = "--admin-listen 127.0.0.1:0" if other == "admin.listen" else 'listen = "127.0.0.1:0"'
+            raise UsageError(f"{what} and {other} are both {each.listen}", hint=f"try:  {hint}")
+        if each.tls_key and not each.tls_cert:
+            raise UsageError("tls_key is given without tls_cert", hint="name the certificate's file as well")
     if proxy.client_address == "x-forwarded-for" and not proxy.trusted:
         raise UsageError(
             'proxy.client_address = "x-forwarded-for" believes nobody without networks in proxy.trusted',
@@ -346,15 +427,55 @@ def _from_text(setting: Setting, text: str, where: str) -> Any:
         raise UsageError(f"{where}: {error}", hint=error.hint) from None
 
 
-def _from_file(found: tuple[str, Path] | None, env: Mapping[str, str]) -> Iterator[tuple[Setting, Any, str]]:
+class _File:
+    """The settings in a file, or none where there is no file."""
+
+    def __init__(self, found: tuple[str, Path] | None, env: Mapping[str, str]) -> None:
+        self._env = env
+        self._name, self._text = "", ""
+        self._raw: dict[str, Any] = {}
+        if found is not None:
+            self._name, path = found
+            self._text, self._raw = _parsed(self._name, path)
+
+    def settings(self) -> Iterator[tuple[Setting, Any, str]]:
+        """Yield each setting that is given, its value, and where."""
+        for section, inner in self._raw.items():
+            if section == "upstream" and isinstance(inner, list):
+                continue
+            members = inner.items() if section in _SECTIONS and isinstance(inner, dict) else [("", inner)]
+            for key, value in members:
+                dotted = f"{section}.{key}" if key else section
+                where = f"{self._name} line {_line(self._text, section, key)}"
+                setting = _BY_NAME.get(dotted)
+                if setting is None or dotted in _SECTIONS:
+                    raise _unknown(where, section, key, inner)
+                yield setting, _from_toml(setting, value, where, self._env), where
+
+    def upstreams(self) -> Iterator[list[tuple[Setting, Any, str]]]:
+        """Yield for each ``[[upstream]]`` what `settings` yields for the rest, at least a pair without a setting."""
+        tables = self._raw.get("upstream", [])
+        known = {setting.name: setting for setting in UPSTREAM_SETTINGS}
+        for number, table in enumerate(tables if isinstance(tables, list) else ()):
+            found = []
+            for key, value in table.items() if isinstance(table, dict) else [("", table)]:
+                where = f"{self._name} line {_line(self._text, 'upstream', key, number)}"
+                setting = known.get(f"upstream.{key}")
+                if setting is None:
+                    raise _unknown(where, "upstream", key, table)
+                found.append((setting, _from_toml(setting, value, where, self._env), where))
+            if not found:
+                where = f"{self._name} line {_line(self._text, 'upstream', '', number)}"
+                raise UsageError(f"{where}: this [[upstream]] is empty", hint="it takes a url and a listen")
+            yield found
+
+
+def _parsed(name: str, path: Path) -> tuple[str, dict[str, Any]]:
     import tomllib
 
-    if found is None:
-        return
-    name, path = found
     try:
         text = path.read_text(encoding="utf-8-sig")
-        raw = tomllib.loads(text)
+        return text, tomllib.loads(text)
     except OSError as error:
         raise UsageError(f"{name} cannot be read: {error.strerror}", hint=f"try:  ls -l {name}") from None
     except UnicodeDecodeError:
@@ -364,15 +485,6 @@ def _from_file(found: tuple[str, Path] | None, env: Mapping[str, str]) -> Iterat
         where = f"{name} {place.partition(',')[0]}" if place.startswith("line ") else name
         hint = 'strings stand in quotes, as in  listen = "127.0.0.1:6278"'
         raise UsageError(f"{where}: {message[:1].lower()}{message[1:]}", hint=hint) from None
-    for section, inner in raw.items():
-        members = inner.items() if section in _SECTIONS and isinstance(inner, dict) else [("", inner)]
-        for key, value in members:
-            dotted = f"{section}.{key}" if key else section
-            where = f"{name} line {_line(text, section, key)}"
-            setting = _BY_NAME.get(dotted)
-            if setting is None or dotted in _SECTIONS:
-                raise _unknown(where, section, key, inner)
-            yield setting, _from_toml(setting, value, where, env), where
 
 
 def _from_toml(setting: Setting, value: Any, where: str, env: Mapping[str, str]) -> Any:
@@ -397,7 +509,7 @@ def _from_toml(setting: Setting, value: Any, where: str, env: Mapping[str, str])
         return value if setting.read is values.token and not value else _from_text(setting, value, where)
     if isinstance(value, int | float) and not isinstance(value, bool):
         example = f"{value}s" if isinstance(setting.default, float) else f"{value}kB"
-        if setting.read is parse_address:
+        if isinstance(setting.default, Address):
             example = f"127.0.0.1:{value}"
         raise UsageError(f"{where} is a string with its unit, not a number", hint=f'try:  "{example}"')
     raise UsageError(f"{where} is a string", hint=f"try:  {values.written(setting.default)}")
@@ -423,11 +535,15 @@ def _unknown(where: str, section: str, key: str, value: Any) -> UsageError:
     if section in _LATER and table:
         brackets = f"[[{section}]]" if isinstance(value, list) else f"[{section}]"
         return UsageError(f"{where}: {brackets} is not available in this version", hint="take it out for now")
+    if section == "upstream" and not key and not isinstance(value, str):
+        return UsageError(f"{where}: each further server is a table [[upstream]]", hint="mind the double brackets")
     if section in _SECTIONS and not key:
         return UsageError(f"{where}: {section} is a section", hint=f"try:  [{section}]")
     if key:
-        siblings = [setting.name.partition(".")[2] for setting in SETTINGS if setting.name.startswith(f"{section}.")]
-        return UsageError(f'{where}: unknown key "{key}" in [{section}]', hint=_nearest_key(key, siblings))
+        known = (*SETTINGS, *UPSTREAM_SETTINGS)
+        siblings = [setting.name.partition(".")[2] for setting in known if setting.name.startswith(f"{section}.")]
+        brackets = f"[{section}]" if section in _SECTIONS else f"[[{section}]]"
+        return UsageError(f'{where}: unknown key "{key}" in {brackets}', hint=_nearest_key(key, siblings))
     if table:
         return UsageError(f"{where}: unknown section [{section}]", hint=values.nearest(section, list(_SECTIONS)[1:]))
     siblings = [setting.name for setting in SETTINGS if "." not in setting.name]
@@ -441,8 +557,11 @@ def _nearest_key(key: str, siblings: Iterable[str]) -> str:
     return hint if hint.startswith("did") or not elsewhere else f'did you mean "{key}" in [{elsewhere[0]}]?'
 
 
-def _line(text: str, section: str, key: str) -> int:
-    """Return the number of the line that gives a key, as near as a look at each line tells; the parser keeps none."""
+def _line(text: str, section: str, key: str, skip: int = 0) -> int:
+    """Return the number of the line that gives a key, as near as a look at each line tells; the parser keeps none.
+
+    Of tables with the same name, ``skip`` many stand before the one that is meant.
+    """
     import re
 
     def bare(name: str) -> str:
@@ -453,7 +572,9 @@ def _line(text: str, section: str, key: str) -> int:
     inside = re.compile(rf"\s*{bare(key)}\s*[.=]") if key else header
     current = first = 0
     for number, line in enumerate(text.splitlines(), 1):
-        if header.match(line):
+        if header.match(line) and skip:
+            skip -= 1
+        elif header.match(line):
             current = number
             first = first or number
             if not key:
@@ -488,4 +609,13 @@ def example() -> str:
             value = "http://localhost:9000/mcp"
         silent = "# " if value in (None, "") and setting.name != "record.keep" else ""
         lines += [f"# {setting.help}", f"{silent}{key} = {values.written(setting.sample or value)}"]
+    lines += [
+        "",
+        "# Further servers, each with a listener of its own. Beside these three a table may have host, hosts and",
+        "# tls_*; what it leaves out is as in [proxy].",
+        "# [[upstream]]",
+        '#   name = "shop"',
+        '#   url = "http://localhost:9001/mcp"',
+        '#   listen = "127.0.0.1:6281"',
+    ]
     return "\n".join(lines) + "\n"

@@ -16,15 +16,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 
+#: Bytes of a unix socket's name: the kernel's field is 104 on macOS, 108 on Linux, with the zero at its end.
+LONGEST_SOCKET_NAME: Final = 103
+
+
 class Address(NamedTuple):
-    """A TCP address to listen on or to connect to."""
+    """A TCP address to listen on or to connect to, or the path of a unix socket."""
 
     host: str
     port: int
+    socket: str = ""  # absolute path; then host and port say nothing
 
     def __str__(self) -> str:
-        """Return ``host:port``, with brackets around an IPv6 host."""
+        """Return ``host:port``, with brackets around an IPv6 host, or ``unix:`` and the path."""
+        if self.socket:
+            return f"unix:{self.socket}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def fixed(self) -> bool:
+        """Whether only one listener can have it: port 0 is another one for each."""
+        return bool(self.socket or self.port)
 
 
 class Upstream(NamedTuple):
@@ -35,6 +47,12 @@ class Upstream(NamedTuple):
     host: str
     port: int
     path: str  # "/" when the URL has none; only shown to people, never put into a request
+    socket: str = ""  # absolute path of the unix socket that is connected to instead of host and port
+
+    @property
+    def where(self) -> str:
+        """What is connected to, for people: scheme and authority, or the socket."""
+        return f"unix:{self.socket}" if self.socket else f"{self.scheme}://{self.authority}"
 
     @property
     def authority(self) -> str:
@@ -55,6 +73,8 @@ def parse_upstream(text: str) -> Upstream:
         return UsageError(f'"{shown}" {why}', hint=hint)
 
     scheme, separator, rest = text.partition("://")
+    if scheme.lower() == "http+unix" or (scheme.lower() in ("http", "https") and rest.startswith("unix:/")):
+        return _parse_unix_upstream(text, scheme.lower(), rest)
     authority = rest.split("/", 1)[0].split("?", 1)[0].split("#", 1)[0]
     userinfo = "@" in authority
     # A message may end up in a log: what could be a password is not repeated in it.
@@ -86,11 +106,39 @@ def parse_upstream(text: str) -> Upstream:
     return Upstream(text, scheme, host, port or {"http": 80, "https": 443}[scheme], parts.path or "/")
 
 
+def _parse_unix_upstream(text: str, scheme: str, rest: str) -> Upstream:
+    """Take ``http://unix:/run/server.sock:/mcp`` apart, as nginx writes it: the second colon ends the socket's name."""
+    name, _, path = rest.removeprefix("unix:").partition(":")
+    if scheme != "http" or not rest.startswith("unix:"):
+        raise UsageError(
+            f'"{text.split("?", 1)[0]}" is not the URL of an MCP server',
+            hint="a unix socket is written like this:  http://unix:/run/server.sock:/mcp",
+        )
+    _check_socket_name(text, name)
+    path = path or "/"
+    if not path.startswith("/") or not path.isascii() or any(char <= " " or char in "?#\x7f" for char in path):
+        raise UsageError(f'"{text.split("?", 1)[0]}" has more behind the socket than a path', hint="try:  …:/mcp")
+    return Upstream(text, "http", "localhost", 80, path, name)
+
+
+def _check_socket_name(text: str, name: str) -> None:
+    if not name.startswith("/") or name.endswith("/") or "\0" in name:
+        raise UsageError(f'"{text}" names no unix socket', hint="its path begins at the root:  unix:/run/mcp-tap.sock")
+    if len(name.encode()) > LONGEST_SOCKET_NAME:
+        raise UsageError(
+            f'"{text}" is too long for the name of a unix socket', hint=f"{LONGEST_SOCKET_NAME} bytes are the most"
+        )
+
+
 def parse_address(text: str) -> Address:
-    """Read ``host:port``. A port alone, with or without its colon, is one of this machine's own loopback interface.
+    """Read ``host:port`` or ``unix:/path``. A port alone, with or without its colon, is one on 127.0.0.1.
 
     Port 0 lets the system choose. Raises UsageError.
     """
+    if text.startswith("unix:"):
+        name = text.removeprefix("unix:")
+        _check_socket_name(text, name)
+        return Address("", 0, name)
     host, colon, digits = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     host = host[1:-1] if bracketed else host or "127.0.0.1"
@@ -104,6 +152,13 @@ def parse_address(text: str) -> Address:
     if not (_is_ip(host, 6) if bracketed else _is_host(host)):
         raise UsageError(f'"{host}" is not a host to listen on', hint="try:  127.0.0.1:6278")
     return Address(host, int(digits))
+
+
+def tcp_address(text: str) -> Address:
+    """Read ``host:port`` or a port alone, for a listener that browsers have to reach. Raises UsageError."""
+    if text.startswith("unix:"):
+        raise UsageError(f'"{text}" is not an address and a port', hint="try:  127.0.0.1:6279")
+    return parse_address(text)
 
 
 def is_loopback(host: str) -> bool:
@@ -226,6 +281,13 @@ def authority(text: str) -> str:
     if (ip or _is_host(host)) and port.isascii() and port.isdigit():
         return text
     raise UsageError(f'"{text}" is not a host, or a host and a port', hint="try:  example.com")
+
+
+def word(text: str) -> str:
+    """Read a name that people give to something."""
+    if text.isprintable() and text.strip() == text and 0 < len(text) <= 40:
+        return text
+    raise UsageError(f'"{text}" is not a name', hint="up to 40 characters, without blanks around them")
 
 
 def network(text: str) -> str:

@@ -34,6 +34,7 @@ from mcp_tap.values import written
 ROOT = Path(__file__).parents[1]
 URL = "http://localhost:9000/mcp"
 DEFAULTS = Settings(Proxy(parse_upstream(URL)))
+SHOP = '[[upstream]]\nname = "shop"\nurl = "http://localhost:9001/mcp"\nlisten = "127.0.0.1:6281"\n'
 
 
 def loaded(
@@ -123,7 +124,9 @@ def test_the_recording_is_below_the_state_directory(tmp_path: Path) -> None:
 def test_the_table_and_the_dataclasses_hold_the_same_settings() -> None:
     sections = {"": Settings, "proxy.": Proxy, "admin.": Admin, "record.": Record, "redact.": Redact}
     named = {f"{section}{field.name}" for section, kind in sections.items() for field in fields(kind)}
-    assert named - {"proxy", "admin", "record", "redact"} == {setting.name for setting in SETTINGS}
+    assert named - {"proxy", "admin", "record", "redact", "others", "proxy.name"} == {
+        setting.name for setting in SETTINGS
+    }
     variables = [name for setting in SETTINGS for name in (setting.variable, setting.short) if name]
     assert len(variables) == len(set(variables))
 
@@ -152,6 +155,8 @@ OTHER = {
     "proxy.trusted": ("10.0.0.0/8,::1", ("10.0.0.0/8", "::1/128")),
     "proxy.tls_ca": ("ca.pem", "ca.pem"),
     "proxy.tls_verify": ("false", False),
+    "proxy.tls_cert": ("tap.pem", "tap.pem"),
+    "proxy.tls_key": ("tap.key", "tap.key"),
     "admin.listen": (":0", Address("127.0.0.1", 0)),
     "admin.token": ("s3cret", "s3cret"),
     "record.store": ("sqlite:////data/tap.db", "sqlite:////data/tap.db"),
@@ -172,29 +177,82 @@ OTHER = {
 def test_each_setting_can_be_given_everywhere(setting: Any, source: str, tmp_path: Path) -> None:
     text, value = OTHER[setting.name]
     section, _, key = setting.name.rpartition(".")
+    beside = {"MCP_TAP_PROXY_TLS_CERT": "tap.pem"} if setting.name == "proxy.tls_key" else {}
     match source:
         case "flag":
-            result = load({setting.name: text}, file=None, env={}, cwd=tmp_path)
+            result = load({setting.name: text}, file=None, env=beside, cwd=tmp_path)
         case "environment" | "short":
             variable = setting.variable if source == "environment" else setting.short
             if not variable:
                 return
-            result = loaded(tmp_path, env={variable: text})
+            result = loaded(tmp_path, env={variable: text} | beside)
             assert result.origins[setting.name] == f"environment {variable}"
         case _:
             in_file = f'"{text}"' if not isinstance(value, bool) else text
             if setting.many:
                 in_file = str([part.strip() for part in text.split(",") if part.strip()])
-            result = loaded(tmp_path, f"# first\n{f'[{section}]' if section else ''}\n\n{key} = {in_file}")
+            lines = f"# first\n{f'[{section}]' if section else ''}\n\n{key} = {in_file}"
+            result = loaded(tmp_path, lines, env=beside)
             assert result.origins[setting.name] == "mcp-tap.toml line 4"
     assert getattr(getattr(result.settings, section) if section else result.settings, key) == value
     others = {name for name, origin in result.origins.items() if origin != "default"}
-    assert others == {setting.name}
+    assert others == {setting.name, *(["proxy.tls_cert"] if beside else [])}
 
 
 def test_what_crosses_to_the_other_process_is_the_same() -> None:
     settings = replace(DEFAULTS, redact=Redact(headers=("x",), keys=("abc",), patterns=("a+",)), debug=True)
     assert Settings.from_json(settings.to_json()) == settings
+    socket = Proxy(parse_upstream("http://unix:/s:/mcp"), parse_address("unix:/t"), hosts=("a",), name="other")
+    settings = replace(settings, others=(socket,))
+    assert Settings.from_json(settings.to_json()) == settings
+
+
+# Several servers
+
+
+def test_an_upstream_table_inherits_from_proxy(tmp_path: Path) -> None:
+    text = (
+        "[proxy]\nconnect_timeout = '1s'\nhosts = ['a.example']\ntls_cert = 'c'\ntls_key = 'k'\n"
+        f"{SHOP}hosts = []\n[[upstream]]\nurl = 'https://b/'\nlisten = 'unix:/run/b'\ntls_cert = 'd'\n"
+    )
+    result = loaded(tmp_path, text)
+    shop, other = result.to_run().proxies
+    assert (shop.name, shop.upstream.url, shop.listen) == (
+        "shop",
+        "http://localhost:9001/mcp",
+        Address("127.0.0.1", 6281),
+    )
+    assert (shop.connect_timeout, shop.hosts, shop.tls_cert, shop.tls_key) == (1.0, (), "c", "k")
+    assert (other.listen, other.hosts) == (Address("", 0, "/run/b"), ("a.example",))
+    assert (other.tls_cert, other.tls_key) == ("d", None)  # never another certificate's key
+    assert result.origins["upstream.2.url"] == "mcp-tap.toml line 12"
+    assert result.values["upstream.1.name"] == "shop"
+    assert result.values["proxy.upstream"] == NO_UPSTREAM
+
+
+def test_the_server_of_proxy_is_the_first_of_several(tmp_path: Path) -> None:
+    first, second = loaded(tmp_path, f"[proxy]\nupstream = '{URL}'\n{SHOP}").to_run().proxies
+    assert (first.upstream.url, first.listen.port, second.name) == (URL, 6278, "shop")
+    env = {"MCP_TAP_UPSTREAM": "http://b/"}
+    assert [proxy.upstream.host for proxy in loaded(tmp_path, SHOP, env=env).to_run().proxies] == ["b", "localhost"]
+
+
+def test_a_server_named_on_the_command_line_is_the_only_one(tmp_path: Path) -> None:
+    (only,) = loaded(tmp_path, SHOP, proxy__upstream=URL, proxy__listen=":1").to_run().proxies
+    assert (only.upstream.url, only.listen.port) == (URL, 1)
+    assert "unknown key" in refused(tmp_path, f"{SHOP}x = 1", proxy__upstream=URL)[0]
+
+
+def test_two_listeners_may_lead_to_one_server(tmp_path: Path) -> None:
+    again = SHOP.replace("shop", "again").replace("127.0.0.1:6281", "unix:/run/tap.sock")
+    assert len({proxy.upstream.url for proxy in loaded(tmp_path, SHOP + again).to_run().proxies}) == 1
+
+
+def test_what_clients_are_given() -> None:
+    proxy = Proxy(parse_upstream(URL))
+    assert proxy.url == "http://127.0.0.1:6278/mcp"
+    assert replace(proxy, tls_cert="c").url == "https://127.0.0.1:6278/mcp"
+    assert replace(proxy, listen=parse_address("unix:/run/tap.sock")).url == "http://unix:/run/tap.sock:/mcp"
 
 
 # The example and the document
@@ -206,7 +264,12 @@ def test_the_example_is_the_file_in_the_repository(tmp_path: Path) -> None:
     everything = re.sub(r"^# (\w+ = )", r"\1", example(), flags=re.MULTILINE)
     uncommented = loaded(tmp_path, everything)
     assert {origin == "default" for origin in uncommented.origins.values()} == {False}
-    assert uncommented.settings == replace(DEFAULTS, proxy=replace(DEFAULTS.proxy, tls_ca="/etc/ssl/our-ca.pem"))
+    files: dict[str, Any] = {
+        "tls_ca": "/etc/ssl/our-ca.pem",
+        "tls_cert": "/etc/ssl/tap.pem",
+        "tls_key": "/etc/ssl/tap.key",
+    }
+    assert uncommented.settings == replace(DEFAULTS, proxy=replace(DEFAULTS.proxy, **files))
 
 
 def row(setting: Any) -> str:
@@ -249,10 +312,25 @@ def test_the_document_has_each_setting_and_no_other() -> None:
             "mcp-tap.toml line 1: [[export]] is not available in this version",
             "take it out",
         ),
+        ("[[upstream]]\nurl = 'x'", 'mcp-tap.toml line 2: upstream.url: "x" is not the URL', "http://x"),
+        ("[[upstream]]\nurl = 'http://a/'", "mcp-tap.toml line 2: this [[upstream]] has no listen", "127.0.0.1:6281"),
+        ("[[upstream]]\nlisten = ':1'", "mcp-tap.toml line 2: this [[upstream]] has no url", "http://"),
+        ("\n[[upstream]]", "mcp-tap.toml line 2: this [[upstream]] is empty", "url"),
+        (f"{SHOP}{SHOP}drain = '1s'", 'mcp-tap.toml line 9: unknown key "drain" in [[upstream]]', "in [proxy]"),
+        (f"{SHOP}{SHOP}", 'mcp-tap.toml line 6: two [[upstream]] are named "shop"', "own name"),
+        (f"{SHOP}{SHOP}".replace("shop", " a"), 'mcp-tap.toml line 2: upstream.name: " a" is not a name', "blanks"),
+        (f"{SHOP}[[upstream]]\nurl = 7", "mcp-tap.toml line 6: upstream.url is a string", "try"),
+        (f"{SHOP}tls_key = 'a'", "tls_key is given without tls_cert", "certificate"),
+        ("[upstream]\nurl = 'x'", "mcp-tap.toml line 1: each further server is a table [[upstream]]", "brackets"),
         (
-            "[[upstream]]\nurl = 'x'",
-            "mcp-tap.toml line 1: [[upstream]] is not available in this version",
-            "take it out",
+            f"[proxy]\nlisten = ':1'\n{SHOP}",
+            "mcp-tap.toml line 2: proxy.listen is for the server of proxy.upstream, and there is none",
+            "of its own",
+        ),
+        (
+            f"[proxy]\nupstream = 'http://a/'\nlisten = ':6281'\n{SHOP}",
+            "listen of shop and listen of http://a/ are both 127.0.0.1:6281",
+            "127.0.0.1:0",
         ),
         ("upstream = 'x'", 'mcp-tap.toml line 1: unknown key "upstream"', 'did you mean "upstream" in [proxy]?'),
         ("[proxy]\ndrain = 7", "mcp-tap.toml line 2: proxy.drain is a string with its unit, not a number", '"7s"'),
@@ -369,6 +447,8 @@ def test_values_of_the_environment_in_the_file(tmp_path: Path) -> None:
         ("https://example.com/", Upstream("https://example.com/", "https", "example.com", 443, "/")),
         ("https://[::1]:8443/a/b", Upstream("https://[::1]:8443/a/b", "https", "::1", 8443, "/a/b")),
         ("http://[::1]/@x", Upstream("http://[::1]/@x", "http", "::1", 80, "/@x")),
+        ("http://unix:/s.sock:/a", Upstream("http://unix:/s.sock:/a", "http", "localhost", 80, "/a", "/s.sock")),
+        ("http://unix:/s.sock", Upstream("http://unix:/s.sock", "http", "localhost", 80, "/", "/s.sock")),
     ],
 )
 def test_upstreams(text: str, upstream: Upstream) -> None:
@@ -399,6 +479,12 @@ def test_upstreams(text: str, upstream: Upstream) -> None:
         ("http://[::1/", "no host and port that can be read", "try"),
         ("http://a b/", "characters that a URL cannot have", "%"),
         ("http://a/\nX: y", "characters that a URL cannot have", "%"),
+        ("http+unix://%2Fs.sock/mcp", "is not the URL", "http://unix:/run/server.sock:/mcp"),
+        ("https://unix:/s.sock:/mcp", "is not the URL", "http://unix:/run/server.sock:/mcp"),
+        ("http://unix:hunter2@a/", "carries a user name", "leave them out"),
+        ("http://unix:/s.sock:/mcp?key=hunter2", "more behind the socket than a path", "/mcp"),
+        ("http://unix:/s/:/mcp", "names no unix socket", "root"),
+        (f"http://unix:/{'s' * 103}", "too long", "103"),
         ("http://bücher.example/", "characters that a URL cannot have", "xn--"),
     ],
 )
@@ -420,6 +506,7 @@ def test_what_is_no_upstream(text: str, message: str, hint: str) -> None:
         ("localhost:0", Address("localhost", 0)),
         ("0.0.0.0:80", Address("0.0.0.0", 80)),
         ("my-host.example:65535", Address("my-host.example", 65535)),
+        ("unix:/run/tap.sock", Address("", 0, "/run/tap.sock")),
     ],
 )
 def test_addresses(text: str, address: Address) -> None:
@@ -430,7 +517,7 @@ def test_addresses(text: str, address: Address) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", ":", "localhost", "127.0.0.1", "[::1]", "::1", "::1:80", "a:65536", "a:-1", "a:²", "1.2.3:80", "256.0.0.1:80",
-     "*:80", "a b:80", "http://a:80", "[a]:80", "[]:80", "a..b:80", "a:123456"],
+     "*:80", "a b:80", "unix:", "unix:tap.sock", "unix:/tmp/", "http://a:80", "[a]:80", "[]:80", "a..b:80", "a:123456"],
 )  # fmt: skip
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(UsageError) as caught:
@@ -474,6 +561,7 @@ def test_loopback(host: str, loopback: bool) -> None:
         ("proxy.hosts", "ok.example,a b", "not a host"),
         ("proxy.trusted", "10.0.0.1/8", "not a network"),
         ("proxy.tls_ca", "", "empty"),
+        ("admin.listen", "unix:/run/desk.sock", "not an address and a port"),
         ("redact.headers", "x acme", "not the name of a header"),
         ("redact.keys", "a", "not the end of a key"),
         ("redact.patterns", "(", "not a regular expression"),

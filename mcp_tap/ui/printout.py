@@ -8,12 +8,10 @@ from __future__ import annotations
 import json
 import textwrap
 from collections import OrderedDict
-from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from mcp_tap.config import SETTINGS
 from mcp_tap.model import Codec, Kind, Status
 from mcp_tap.ui import listing
 from mcp_tap.ui.terminal import REMEMBERED, Lines, end_text, failure_text, paint, peers_text
@@ -185,8 +183,7 @@ def _message_facts(row: Row) -> Iterator[tuple[str, str]]:
     yield from _status_fact(row)
     if row["latency_ms"] is not None:
         parts = {
-            name: row[f"{name.replace(' ', '_')}_ms"]
-            for name in ("headers", "first byte", "first event", "last byte")
+            name: row[f"{name.replace(' ', '_')}_ms"] for name in ("headers", "first byte", "first event", "last byte")
         }
         told = ", ".join(f"{name} after {duration(ms)}" for name, ms in parts.items() if ms is not None)
         yield "took", f"{duration(row['latency_ms'])}{f'; {told}' if told else ''}"
@@ -277,9 +274,7 @@ async def schema(reader: Reader, store: str, form: listing.Shape) -> None:
 
 def settings(loaded: Loaded) -> Iterator[str]:
     """Yield one line for each setting: its name, its value as the file writes it, and where it comes from."""
-    for setting in SETTINGS:
-        value = attrgetter(setting.name)(loaded.settings)
-        if value is None and setting.name != "record.keep":
-            value = ""
-        shown = '"…"' if setting.name in _SECRET and value else written(value)
-        yield f"{setting.name} = {harmless(shown)}   ({harmless(loaded.origins[setting.name])})"
+    for name, value in loaded.values.items():
+        given = "" if value is None and name != "record.keep" else value
+        shown = '"…"' if name in _SECRET and given else written(given)
+        yield f"{name} = {harmless(shown)}   ({harmless(loaded.origins[name])})"
