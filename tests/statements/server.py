@@ -37,15 +37,13 @@ class Asked:
 
 
 class Reply:
-    """What goes back. ``sent`` are the bytes so far."""
+    """What goes back."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        self.sent = b""
 
     async def send(self, data: bytes) -> None:
-        self.sent += data
         self._writer.write(data)
         await self._writer.drain()
 
