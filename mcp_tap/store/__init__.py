@@ -98,8 +98,8 @@ class Reader(Protocol):
 
         Beside the view's columns: ``request_body`` and ``response_body`` (each a Row with ``codec``, ``data``,
         ``masked``, or None), ``sse_events`` (a list of microseconds), ``note``, ``http_method``, ``http_status``,
-        ``path``, ``peer``, ``stream``, ``trace_id``, ``headers_ms``, ``first_event_ms``,
-        ``last_byte_ms``.
+        ``path``, ``peer``, ``stream``, ``trace_id``, ``headers_ms``, ``first_event_ms``, ``last_byte_ms``, and
+        ``operation`` (`mcp_tap.store.operations.Times` as a Row; None where it is one call alone).
         """
 
     async def changes(self, after: int, limit: int = 500) -> tuple[list[Row], int]:

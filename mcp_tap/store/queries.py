@@ -55,8 +55,20 @@ EVENTS_NUMBERED: Final = "SELECT pk FROM timeline WHERE pk BETWEEN :first AND :l
 #: What `Reader.event` knows beyond the view.
 EVENT_DETAILS: Final = """
 SELECT http_method, path, peer, stream, jsonrpc_id, headers_us / 1000.0 AS headers_ms,
-    first_event_us / 1000.0 AS first_event_ms, last_byte_us / 1000.0 AS last_byte_ms, sse_events
+    first_event_us / 1000.0 AS first_event_ms, last_byte_us / 1000.0 AS last_byte_ms, sse_events,
+    coalesce(operation, pk) AS operation_pk
 FROM timeline WHERE pk = :pk
+"""
+
+#: Every leg of an operation, and what the server asked for inside them. One session's timeline is read for it.
+OPERATION: Final = """
+WITH legs AS (
+    SELECT pk FROM timeline WHERE connection = (SELECT connection FROM timeline WHERE pk = :pk)
+        AND (pk = :pk OR operation = :pk) AND kind = 'request'
+)
+SELECT pk, type, at_us, duration_us, outcome, note, direction = 'server_to_client' AS nested FROM timeline
+WHERE connection = (SELECT connection FROM timeline WHERE pk = :pk) AND kind = 'request'
+    AND (pk IN (SELECT pk FROM legs) OR (parent IN (SELECT pk FROM legs) AND direction = 'server_to_client'))
 """
 
 BODIES: Final = "SELECT side, codec, data, masked FROM body WHERE timeline = :pk"

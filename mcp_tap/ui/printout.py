@@ -199,6 +199,11 @@ def _message_facts(row: Row) -> Iterator[tuple[str, str]]:
         yield "http", f"{http}{sender}, TCP connection {row['stream']}"
     if row["attempt"] > 1:
         yield "attempt", f"{row['attempt']} of {row['operation_id']}"
+    if row["operation"]:
+        spent = row["operation"]
+        parts = {"server": spent["server_ms"], "a person": spent["person_ms"], "the client": spent["client_ms"]}
+        told = ", ".join(f"{name} {duration(ms)}" for name, ms in parts.items() if ms)
+        yield "operation", f"{counted(spent['legs'], 'leg')}: {told}"
     if row["connection_id"]:
         yield "connection", row["connection_id"]
     if row["trace_id"]:

@@ -14,6 +14,7 @@ import orjson
 
 from mcp_tap.model import NotFoundError, StoreError, UsageError, hash_session_id
 from mcp_tap.store import Row, Summary, Table, queries
+from mcp_tap.store.operations import Span, times
 from mcp_tap.store.rows import DIGITS, iso, number_id
 from mcp_tap.store.sqlite import file
 
@@ -115,6 +116,8 @@ class Reader:
                 return None
             row = rows[0] | _rows(db, queries.EVENT_DETAILS, pk=pk)[0]
             row["sse_events"] = orjson.loads(row["sse_events"] or "[]")
+            spans = [Span(**span) for span in _rows(db, queries.OPERATION, pk=row.pop("operation_pk"))]
+            row["operation"] = times(spans)._asdict() if len(spans) > 1 else None
             row["request_body"] = row["response_body"] = None
             for body in _rows(db, queries.BODIES, pk=pk):
                 row[f"{body.pop('side')}_body"] = body

@@ -47,8 +47,8 @@ CONNECTION: Final = _upsert(
 
 _TIMELINE_COLUMNS: Final = """
     pk change connection seq at_us time kind type name direction status outcome failure_reason code message
-    duration_us headers_us first_byte_us first_event_us last_byte_us jsonrpc_id operation attempt parent http_method http_status
-    path peer stream trace_id request_bytes response_bytes request_cut response_cut dropped sse_events note
+    duration_us headers_us first_byte_us first_event_us last_byte_us jsonrpc_id operation attempt parent http_method
+    http_status path peer stream trace_id request_bytes response_bytes request_cut response_cut dropped sse_events note
 """
 TIMELINE: Final = _upsert(
     "timeline",
