@@ -16,6 +16,12 @@ import zstandard
 #: Plain bytes of one body that are looked at.
 MAX_PLAIN: Final = 8 * 1024 * 1024
 
+#: Codings of one body, one upon another. Real ones have one; each costs a decoder with a window of its own.
+MAX_CODINGS: Final = 4
+
+#: Members of gzip in one piece: each looks at the rest of the piece anew.
+MAX_MEMBERS: Final = 256
+
 #: Coded bytes given at once to a decoder that cannot be told how much it may put out: zstd makes at most 128 kB of 4.
 _SLICE: Final = 128
 
@@ -37,9 +43,12 @@ class Decoder:
     __slots__ = ("_left", "_steps")
 
     def __init__(self, encoding: bytes | None) -> None:
-        codings = [c.strip().lower() for c in (encoding or b"").split(b",")]
+        listed = (coding.strip().lower() for coding in (encoding or b"").split(b","))
+        codings = [coding for coding in listed if coding not in (b"", b"identity")]
+        if len(codings) > MAX_CODINGS:
+            raise ContentError(f"{len(codings)} content codings")
         # codings are listed in the order in which they were applied: undo the last one first
-        self._steps = [_step(coding) for coding in reversed(codings) if coding not in (b"", b"identity")]
+        self._steps = [_step(coding) for coding in reversed(codings)]
         self._left = MAX_PLAIN
 
     def feed(self, data: bytes) -> bytes:
@@ -68,18 +77,33 @@ def _step(coding: bytes) -> _Step:
     if coding == b"br":
         return _brotli()
     if coding == b"zstd":
-        return _sliced(zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj().decompress)
+        # a server may begin a frame with each flush (RFC 8878 §3)
+        zstd = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+        return _sliced(zstd.decompressobj(read_across_frames=True).decompress)
     raise ContentError(f"content coding {coding.decode('latin-1')[:40]!r} is not known")
 
 
 def _inflate(wbits: int) -> _Step:
     decoder = zlib.decompressobj(wbits)
+    gzip = wbits > zlib.MAX_WBITS
 
     def step(data: bytes, limit: int) -> bytes:
-        plain = decoder.decompress(data, limit)
-        if decoder.unconsumed_tail:
-            raise TooLargeError(f"longer than {MAX_PLAIN // (1024 * 1024)} MB")
-        return plain
+        nonlocal decoder
+        plain = b""
+        for _ in range(MAX_MEMBERS):
+            if decoder.eof:
+                # several members of gzip are one body (RFC 1952 §2.2); zeros may pad the last one
+                data = data.lstrip(b"\0") if gzip else b""
+                if not data:
+                    return plain
+                decoder = zlib.decompressobj(wbits)
+            plain += decoder.decompress(data, limit - len(plain))
+            if decoder.unconsumed_tail or len(plain) >= limit:
+                raise TooLargeError(f"longer than {MAX_PLAIN // (1024 * 1024)} MB")
+            if not decoder.eof:
+                return plain
+            data = decoder.unused_data
+        raise ContentError("content coding: too many members in one piece")
 
     return step
 

@@ -20,6 +20,9 @@ from typing import Final
 #: A head longer than this is given up. Servers stop between 8 kB (nginx) and 64 kB (uvicorn); MCP sets no limit.
 MAX_HEAD: Final = 256 * 1024
 
+#: Heads up to this size are remembered, because they come again and again. A stranger's huge ones are not.
+MAX_CACHED: Final = 4096
+
 #: A chunk-size line with its extensions; real ones are under 20 bytes.
 MAX_CHUNK_LINE: Final = 16 * 1024
 
@@ -27,6 +30,7 @@ _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb") +(\S+) +HTTP/(\d)\.(\d) *\Z")
 _STATUS_LINE: Final = re.compile(rb"HTTP/(\d)\.(\d) +(\d{3})(?: (.*))?\Z", re.DOTALL)
 _REQUEST_START: Final = re.compile(_TOKEN + rb" \S+ HTTP/1\.[01]\r?\n")
+_BLANK: Final = re.compile(rb"\n\r?\n")
 _HEX: Final = re.compile(rb"[0-9A-Fa-f]{1,16}\Z")
 
 #: Header names in lower case; repeated ones joined by ", " (RFC 9110 §5.3).
@@ -98,7 +102,7 @@ class _Reader:
     @property
     def inside(self) -> bool:
         """Whether a message has begun and its end was not seen."""
-        return self._state not in (_State.HEAD, _State.SILENT, _State.LOST) or bool(self._rest.strip(b"\r\n"))
+        return self._state not in (_State.HEAD, _State.SILENT, _State.LOST) or bool(self._rest)
 
     def lose(self) -> None:
         """Forget where we are: pieces are missing. The next piece that starts with a head starts anew."""
@@ -191,14 +195,12 @@ class _Reader:
             at += 1
         if at == len(data):
             return at
-        crlf = data.find(b"\n\r\n", at)
-        lf = data.find(b"\n\n", at, crlf if crlf >= 0 else len(data))
-        if crlf < 0 and lf < 0:
+        blank = _BLANK.search(data, at)
+        if blank is None:
             self._keep(data[at:], parts)
             return len(data)
-        end, after = (crlf, crlf + 3) if lf < 0 else (lf, lf + 2)
-        self._open(data[at:end], parts)
-        return after
+        self._open(data[at : blank.start()], parts)
+        return blank.end()
 
     # Private: chunked bodies (RFC 9112 §7.1)
 
@@ -263,7 +265,7 @@ class RequestReader(_Reader):
         return _REQUEST_START.match(data) is not None
 
     def _open(self, head: bytes, parts: list[Part]) -> None:
-        request = _read_request(head)
+        request = _read_request(head) if len(head) <= MAX_CACHED else _read_request.__wrapped__(head)
         if isinstance(request, Broken):
             self._break(request.reason, parts)
             return
@@ -289,7 +291,7 @@ class ResponseReader(_Reader):
         return data.startswith(b"HTTP/1.")
 
     def _open(self, head: bytes, parts: list[Part]) -> None:
-        response = _read_response(head)
+        response = _read_response(head) if len(head) <= MAX_CACHED else _read_response.__wrapped__(head)
         if isinstance(response, Broken):
             self._break(response.reason, parts)
             return

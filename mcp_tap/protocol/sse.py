@@ -12,6 +12,9 @@ from typing import Final
 #: Longer events are reported without their data. Python's SDK refuses events above 1 MiB.
 MAX_EVENT: Final = 8 * 1024 * 1024
 
+#: Types and ids are cut here: they are remembered long after their event.
+MAX_FIELD: Final = 1024
+
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -30,12 +33,12 @@ class SseReader:
     __slots__ = ("_after_cr", "_data", "_first", "_id", "_line", "_line_size", "_size", "_type", "last_id", "retry_ms")
 
     def __init__(self) -> None:
-        self._line: list[bytes] = []  # pieces of a line that has not ended
+        self._line = bytearray()  # the beginning of a line that has not ended
         self._line_size = 0
         self._after_cr = False  # the last piece ended in CR: an LF at the start of the next belongs to it
         self._first = True  # a BOM may stand before the first line
         self._type = ""
-        self._data: list[bytes] | None = None
+        self._data: bytearray | None = None  # each line of data with an LF after it
         self._size = 0
         self._id: str | None = None
         self.last_id: str | None = None  # what a client would send as Last-Event-ID
@@ -62,7 +65,7 @@ class SseReader:
                 continue
             if self._line:
                 self._keep(text)
-                text = b"".join(self._line)
+                text = bytes(self._line)
                 self._line.clear()
                 if self._line_size > MAX_EVENT and text.startswith(b"data:"):
                     self._size = MAX_EVENT + 1
@@ -77,7 +80,7 @@ class SseReader:
     def _keep(self, text: bytes) -> None:
         self._line_size += len(text)
         if self._line_size <= MAX_EVENT or not self._line:
-            self._line.append(text)  # of a line beyond the limit its beginning is enough to know the field
+            self._line += text  # of a line beyond the limit its beginning is enough to know the field
 
     def _take(self, line: bytes, events: list[SseEvent]) -> None:
         if not line:
@@ -88,23 +91,24 @@ class SseReader:
             value = value[1:]
         if name == b"data":
             if self._data is None:
-                self._data = []
+                self._data = bytearray()
             self._size += len(value) + 1
             if self._size <= MAX_EVENT + 1:
-                self._data.append(value)
+                self._data += value
+                self._data += b"\n"
             else:
                 self._data.clear()
         elif name == b"event":
-            self._type = value.decode("utf-8", "replace")
+            self._type = value[:MAX_FIELD].decode("utf-8", "replace")
         elif name == b"id":
             if b"\0" not in value:
-                self._id = self.last_id = value.decode("utf-8", "replace")
+                self._id = self.last_id = value[:MAX_FIELD].decode("utf-8", "replace")
         elif name == b"retry" and value.isdigit() and len(value) < 12:
             self.retry_ms = int(value)
 
     def _dispatch(self, events: list[SseEvent]) -> None:
         # an event without a data line is not dispatched, but its id still moves the cursor
         if self._data is not None:
-            data = b"\n".join(self._data) if self._size <= MAX_EVENT + 1 else None
+            data = bytes(self._data[:-1]) if self._size <= MAX_EVENT + 1 else None
             events.append(SseEvent(self._type or "message", data, self._id))
         self._type, self._data, self._size, self._id = "", None, 0, None

@@ -27,6 +27,8 @@ CODED = {
     b"Deflate": raw_deflate(TEXT),
     b"br": brotli.compress(TEXT),
     b"zstd": zstandard.compress(TEXT),
+    b"gzip ": gzip.compress(TEXT[:99]) + gzip.compress(TEXT[99:]) + bytes(9),  # two members, and padding
+    b"zstd ": zstandard.compress(TEXT[:99]) + zstandard.compress(TEXT[99:]),  # a frame for each flush
     b"identity": TEXT,
     b"gzip, br": brotli.compress(gzip.compress(TEXT)),
 }
@@ -43,6 +45,16 @@ def test_codings(coding: bytes, step: int) -> None:
 def test_an_unknown_coding_says_so() -> None:
     with pytest.raises(ContentError, match="'rot13' is not known"):
         Decoder(b"rot13")
+
+
+def test_more_codings_than_anybody_applies_are_refused() -> None:
+    with pytest.raises(ContentError, match="9 content codings"):
+        Decoder(b", ".join([b"gzip"] * 9))
+
+
+def test_members_without_end_are_refused() -> None:
+    with pytest.raises(ContentError, match="too many members"):
+        Decoder(b"gzip").feed(gzip.compress(b"") * 1000)
 
 
 @pytest.mark.parametrize("coding", [b"gzip", b"deflate", b"br", b"zstd"])
