@@ -1,14 +1,20 @@
-"""The servers of the SDK tests, with links that misbehave around the tap in front of each."""
+"""Servers, each with the tap in front of it and links that misbehave around that."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import queue
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.faults.chain import Chain, chain
 from tests.sdk.conftest import sdk, server_url
+from tests.tap import PATIENCE
 
 __all__ = ["sdk", "server_url"]
 
@@ -28,3 +34,39 @@ def chain_to(
             return made[server]
 
         yield to
+
+
+class Server:
+    """The server with odd habits, running."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        self._lines: queue.Queue[str] = queue.Queue()
+        self.origin = f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        self._thread = threading.Thread(target=lambda: [self._lines.put(line) for line in process.stdout or ()])
+        self._thread.start()
+
+    def says(self) -> str:
+        """Wait for the next thing that a slow report says of itself."""
+        said: str = json.loads(self._lines.get(timeout=PATIENCE))["slow_report"]
+        return said
+
+    def join(self) -> None:
+        self._thread.join()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    command = [sys.executable, "-m", "tests.faults.server"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        running = Server(process)
+        yield running
+        process.kill()
+        running.join()
+
+
+@pytest.fixture(scope="module")
+def tapped(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+    """Yield the chain to the server with odd habits."""
+    with chain(f"{server.origin}/mcp", tmp_path_factory.mktemp("odd") / "tap.db") as links:
+        yield links

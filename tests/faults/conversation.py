@@ -9,18 +9,12 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Callable
 from typing import Any, Final
 
-import httpx
-
+from tests.faults.raw import RawClient, http
 from tests.sdk.harness import CALLS, client_command
-from tests.tap import HEADERS, rpc
 
 Json = dict[str, Any]
-
-MODERN: Final = "2026-07-28"
-LEGACY: Final = "2025-11-25"
 
 #: The kind of server that each client talks to.
 SERVER_OF: Final = {
@@ -40,9 +34,8 @@ TARGET: Final = {
     "everything": "trigger-long-running-operation",
 }
 
-#: Seconds that a client may be silent before it is given up, and those of a raw client: its target takes 0.4.
+#: Seconds that a conversation may take before its client is given up: it waits for what will not come.
 PATIENCE: Final = 6
-RAW_PATIENCE: Final = 1.5
 
 #: The names of exceptions in a traceback; a group is drawn as a tree.
 _RAISED: Final = re.compile(r"^[ |+-]*((?:\w+\.)*\w*(?:Error|Exception|Group))\b", re.MULTILINE)
@@ -79,46 +72,12 @@ def _sdk(client: str, url: str) -> list[Json]:
 
 
 def _raw(url: str, *, modern: bool) -> list[Json]:
-    seen = []
-    session: dict[str, str] = {}
-    info = {"name": "raw", "version": "1"}
-    meta = {f"io.modelcontextprotocol/{key}": value for key, value in
-            {"protocolVersion": MODERN, "clientCapabilities": {}, "clientInfo": info}.items()}  # fmt: skip
-
-    def send(message: Json) -> Json:
-        headers, params = HEADERS | session, message["params"]
-        if modern:
-            headers |= {"mcp-protocol-version": MODERN, "mcp-method": message["method"]}
-            headers |= {"mcp-name": params["name"]} if "name" in params else {}
-        given = meta if modern else {}
-        params = {"_meta": given | {"progressToken": message.get("id", 0)}} | params
-        request = message | {"params": params}
-        return _answer(lambda: http.stream("POST", url, json=request, headers=headers), session)
-
-    with httpx.Client(trust_env=False, timeout=httpx.Timeout(10, read=RAW_PATIENCE)) as http:
-        if modern:
-            seen.append(send(rpc("server/discover", 1)))
-        else:
-            seen.append(send(rpc("initialize", 1, protocolVersion=LEGACY, capabilities={}, clientInfo=info)))
-            seen.append(send(rpc("notifications/initialized")))
-        seen.append(send(rpc("tools/list", 2)))
-        seen.append(send(rpc("tools/call", 3, name="search_products", arguments={"query": "boots"})))
-        seen.append(send(rpc("tools/call", 4, name="import_catalog", arguments={})))
-        seen.append(send(rpc("tools/call", 5, name="get_weather", arguments={"city": "Oslo"})))
-    return seen
-
-
-def _answer(send: Callable[[], Any], session: dict[str, str]) -> Json:
-    """Send one request and return the status, the messages of the answer as far as they came, and how it failed."""
-    seen: Json = {"status": 0, "messages": [], "failed": None}
-    try:
-        with send() as response:
-            seen["status"] = response.status_code
-            if "mcp-session-id" in response.headers:
-                session |= {"mcp-session-id": response.headers["mcp-session-id"], "mcp-protocol-version": LEGACY}
-            for line in response.iter_lines():
-                if line.startswith(("data:", "{")):
-                    seen["messages"].append(json.loads(line.removeprefix("data:")))
-    except httpx.TransportError as error:
-        seen["failed"] = type(error).__name__
-    return seen
+    with http() as connections:
+        client = RawClient(connections, url, modern=modern)
+        return [
+            *client.open(),
+            client.send("tools/list", 2),
+            client.call(3, "search_products", query="boots"),
+            client.call(4, "import_catalog"),
+            client.call(5, "get_weather", city="Oslo"),
+        ]
