@@ -7,12 +7,8 @@ The rules, first match wins:
    target is its key, because servers put the id wherever they like;
 3. an `initialize` request: it opens a connection, keyed when a 2xx answer brings an id (servers put ids on refusals
    too);
-4. **derived**, for what none of these names: requests are grouped by who sends them (upstream, credential or
-   address, user agent, client name). Within such a key a start marker (`server/discover`, or an id of at most 1 that
-   continues nothing) opens a connection, unless the newest one has a call in flight or a TCP connection open: then
-   two clients may be at work, and the row says so. Any other request goes to the connection that last used its TCP
-   connection, else to the only live one, else to the only one whose last id is one less, else to the newest, and
-   every live one is marked as shared. Never an unmarked mixed row.
+4. **derived**, for what none of these names: requests are gathered by who sends them (upstream, credential or
+   address, user agent, client name), and `derived` chooses among the connections of one sender.
 
 A connection's states::
 
@@ -45,6 +41,7 @@ from mcp_tap.model import (
     Origin,
     new_id,
 )
+from mcp_tap.protocol.derived import choose
 from mcp_tap.protocol.exchange import Exchange, Stream
 from mcp_tap.protocol.jsonrpc import Implementation
 from mcp_tap.protocol.operations import Try
@@ -63,12 +60,11 @@ PROBE_US: Final = 60 * SECOND
 #: A re-initialisation this soon after a 404 continues the session.
 REPLACE_US: Final = 60 * SECOND
 
-#: A derived connection is rolled over at these: nothing on the wire ever ends it.
-ROLL_US: Final = 24 * 3600 * SECOND
-ROLL_MESSAGES: Final = 10_000
-
 #: Connections that are remembered. Beyond it the ones that were idle longest are forgotten; their rows stay.
 MAX_LIVE: Final = 20_000
+
+#: Ids of requests of one derived connection that are remembered: the same id again is another client's.
+MAX_IDS: Final = 512
 
 #: Answers, SSE cursors and tasks of one connection that are remembered, so that what comes again is known.
 MAX_ANSWERED: Final = 256
@@ -96,7 +92,8 @@ class Live:
     tries: dict[tuple[str, str | None], Try] = field(default_factory=dict)  # last call of each name
     accepted: bool = False  # by the server: no longer pending
     warned: bool = False  # that an answer carried another session id
-    last_id: int | None = None
+    last_id: int | None = None  # the last integer id of a request, and the ones before it
+    ids: dict[int, None] = field(default_factory=dict)
     starts: int = 1  # start markers that were seen on it
     streams: set[int] = field(default_factory=set)  # open TCP connections that it used
 
@@ -114,6 +111,13 @@ class Live:
         """Remember a request until its answer comes."""
         if len(self.waiting) < MAX_WAITING:
             self.waiting[direction, key] = event
+
+    def use_id(self, number: int | None) -> None:
+        """Note an id, where it is an integer of ordinary size."""
+        if number is not None:
+            self.last_id = number
+            if self.row.origin is Origin.DERIVED:
+                _keep(self.ids, number, None, MAX_IDS)
 
     def remember(self, key: bytes, event: Event) -> None:
         """Remember an answered request: a resumed stream may bring its answer again."""
@@ -248,27 +252,22 @@ class Connections:
             key = mine.key  # a notification without metadata: the TCP connection tells who sends it
         else:
             key = self._sender(x, client if era is Era.MODERN else None)
-        lives = [live for live in self._by_key.get(key, ()) if not live.ended and not self._worn_out(live, at_us)]
-        if not lives:
-            return self._start(x, key, at_us, number, marker=_marks_start(method, number))
-        newest = lives[-1]
-        if mine is not None and mine in lives and number is not None and number in (mine.last_id, _next(mine)):
-            return mine  # it goes on counting, or has one id for every call
-        if _marks_start(method, number) and not any(number == _next(live) for live in lives):
-            if not newest.streams and not newest.waiting:
-                return self._start(x, key, at_us, number, marker=True)
-            newest.starts += 1
-            self._share(lives, newest)
-            return newest
-        if mine is not None and mine in lives:
-            return mine
-        if len(lives) == 1:
-            return newest
-        before = [live for live in lives if number is not None and number == _next(live)]
-        if len(before) == 1:
-            return before[0]
-        self._share(lives, newest)
-        return newest
+        lives = self._by_key.get(key, ())
+        choice = choose(lives, mine, method=method, number=number, at_us=at_us, idle_us=self._idle_us)
+        for live in choice.shared:
+            starts = max(2, live.starts, len(choice.shared))
+            live.row.origin_note = f"shared ({starts} starts)"
+            self._changed(live.row)
+        if choice.live is not None:
+            return choice.live
+        live = self._new(x, Origin.DERIVED, at_us)
+        live.key = key
+        live.row.origin_note = choice.note
+        if choice.after is not None:
+            live.starts = choice.after.starts
+            live.row.replaces, live.row.session_id = choice.after.row.id, choice.after.row.session_id
+        self._by_key.setdefault(key, []).append(live)
+        return live
 
     def on(self, stream: Stream) -> Live | None:
         """Return the connection that used a TCP connection last, if it can still be used."""
@@ -429,32 +428,9 @@ class Connections:
         self._live[id(row)] = live
         return live
 
-    def _start(self, x: Exchange, key: bytes, at_us: int, number: int | None, *, marker: bool) -> Live:
-        live = self._new(x, Origin.DERIVED, at_us)
-        live.key = key
-        live.last_id = number
-        if not marker:
-            live.row.origin_note = "its beginning was not seen"
-        self._by_key.setdefault(key, []).append(live)
-        return live
-
     def _name(self, live: Live, word: str) -> None:
         live.row.mcp_session_id = word
         self._by_session[live.row.upstream, word] = live
-
-    def _share(self, lives: list[Live], newest: Live) -> None:
-        starts = max(2, newest.starts, len(lives))
-        for live in lives:
-            live.row.origin_note = f"shared ({starts} starts)"
-            self._changed(live.row)
-
-    def _worn_out(self, live: Live, at_us: int) -> bool:
-        row = live.row
-        return (
-            (not live.open and at_us - row.last_active_us > self._idle_us)
-            or at_us - row.created_us > ROLL_US
-            or row.messages >= ROLL_MESSAGES
-        )
 
     def _unkey(self, live: Live) -> None:
         lives = self._by_key.get(live.key)
@@ -490,12 +466,3 @@ def _keep(memory: dict[_Key, _Value], key: _Key, value: _Value, most: int) -> No
 
 def _agent(x: Exchange) -> str:
     return x.request.headers.get(b"user-agent", b"").decode("latin-1")
-
-
-def _marks_start(method: str | None, number: int | None) -> bool:
-    return method == "server/discover" or (number is not None and number <= 1)
-
-
-def _next(live: Live) -> int | None:
-    """Return the id that a client that counts up sends next."""
-    return None if live.last_id is None else live.last_id + 1

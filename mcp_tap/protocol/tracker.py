@@ -388,9 +388,7 @@ class Tracker:
                 self._cancelled(live, Direction.TO_SERVER, message, at_us)
             return
         live.wait(Direction.TO_SERVER, message.key, event)
-        number = _integer(message.id)
-        if number is not None:
-            live.last_id = number
+        live.use_id(_integer(message.id))
         params = message.params
         if params is not None:
             if params.meta is not None and bytes(params.meta.progress_token):

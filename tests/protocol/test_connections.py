@@ -8,7 +8,7 @@ import pytest
 
 from mcp_tap.model import Connection, ConnectionState, ConnectionStatus, EndReason, Origin, hash_session_id
 from mcp_tap.protocol import connections
-from tests.protocol.wire import MINUTE, SECOND, START_US, Tcp, Wire, error, initialize, modern, result, rpc
+from tests.protocol.wire import MINUTE, START_US, Tcp, Wire, error, initialize, modern, result, rpc
 
 LEGACY = {"mcp-session-id": "S1", "mcp-protocol-version": "2025-11-25"}
 MODERN = {"mcp-protocol-version": "2026-07-28"}
@@ -23,109 +23,6 @@ def ask(tcp: Tcp, id: int, *, client: str = "agent", method: str = "tools/call",
 
 def calls(wire: Wire) -> list[int]:
     return [row.calls for row in wire.connections]
-
-
-# ------------------------------------------------------------------------------------------------------- derived
-
-
-def test_twenty_runs_in_a_row_are_twenty_connections() -> None:
-    wire = Wire()
-    for run in range(20):
-        tcp = wire.tcp(f"127.0.0.1:{50000 + run}")
-        ask(tcp, 1, method="server/discover")
-        ask(tcp, 2)
-        tcp.close()
-        wire.wait(SECOND)
-    assert calls(wire) == [2] * 20
-    assert {row.origin_note for row in wire.connections} == {None}
-
-
-def test_a_pause_past_keep_alive_is_still_one() -> None:
-    wire = Wire()
-    for number in (1, 2, 3):
-        tcp = wire.tcp(f"127.0.0.1:{50000 + number}")
-        ask(tcp, number)
-        tcp.close()
-        wire.wait(10 * SECOND)
-    assert calls(wire) == [3]
-
-
-def test_identical_clients_at_once_are_never_an_unmarked_mixture() -> None:
-    wire = Wire()
-    tcps = [wire.tcp(f"127.0.0.1:{50000 + client}") for client in range(3)]
-    for number in (1, 2, 3):
-        for tcp in tcps:
-            ask(tcp, number)
-    assert sum(calls(wire)) == 9
-    for row in wire.connections:
-        assert row.calls <= 3 or (row.origin_note or "").startswith("shared (3 starts)")
-
-
-def test_tokens_tell_users_apart() -> None:
-    wire = Wire()
-    tcps = [(wire.tcp(f"10.0.0.{user % 4}:{50000 + user}"), f"Bearer token-{user}") for user in range(200)]
-    for number in (1, 2):
-        for tcp, token in tcps:
-            ask(tcp, number, authorization=token)
-    assert calls(wire) == [2] * 200
-    assert all(row.origin_note is None for row in wire.connections)
-
-
-def test_clients_with_different_names_are_different() -> None:
-    wire = Wire()
-    tcp = wire.tcp()
-    ask(tcp, 1, client="a")
-    ask(tcp, 1, client="b")
-    ask(tcp, 2, client="a")
-    assert [(row.client_name, row.calls) for row in wire.connections] == [("a", 2), ("b", 1)]
-
-
-def test_one_id_for_every_call_is_one_client() -> None:
-    wire = Wire()
-    tcp = wire.tcp()
-    for _ in range(5):
-        ask(tcp, 1)
-    assert calls(wire) == [5]
-    assert wire.connections[0].origin_note is None
-
-
-def test_a_gap_over_the_idle_limit_opens_another(wire_idle: Wire) -> None:
-    ask(wire_idle.tcp(), 7)
-    wire_idle.wait(31 * MINUTE)
-    ask(wire_idle.tcp(), 8)
-    assert calls(wire_idle) == [1, 1]
-    assert wire_idle.connections[0].origin_note == "its beginning was not seen"
-
-
-@pytest.fixture
-def wire_idle() -> Wire:
-    return Wire(idle_us=30 * MINUTE)
-
-
-def test_a_derived_connection_is_rolled_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "ROLL_MESSAGES", 3)
-    wire = Wire()
-    tcp = wire.tcp()
-    for number in range(1, 8):
-        ask(tcp, number)
-    assert calls(wire) == [3, 3, 1]
-
-
-def test_a_stateless_legacy_server() -> None:
-    wire = Wire()
-    tcp = wire.tcp()
-    initialize(tcp, None)
-    tcp.post(rpc("tools/list", 1), **{"mcp-protocol-version": "2025-11-25"})
-    tcp.answer(200, result(1, tools=[]))
-    (row,) = wire.connections
-    assert (row.origin, row.mcp_session_id, row.client_name, row.calls) == (Origin.DERIVED, None, "claude", 2)
-
-
-def test_the_modern_era_ignores_session_ids() -> None:
-    wire = Wire()
-    tcp = wire.tcp()
-    ask(tcp, 1, **{"mcp-session-id": "stale"})
-    assert [(row.origin, row.mcp_session_id) for row in wire.connections] == [(Origin.DERIVED, None)]
 
 
 # ------------------------------------------------------------------------------------------------------ by header
