@@ -50,6 +50,9 @@ async def main(url, mode, calls):
     async with connected(url, mode) as (session, server, revision):
         tools = [tool.name for tool in (await session.list_tools()).tools]
         for name, arguments in calls:
+            if name == "sleep":  # no tool: the client itself pauses
+                await asyncio.sleep(arguments["seconds"])
+                continue
             progress = []
 
             async def told(done, total, message, progress=progress):
