@@ -45,10 +45,10 @@ class Chain:
         seen = converse(client, url)
         return Played(seen, requests(self.behind))
 
-    def record(self) -> list[Row]:
-        """Return what was recorded since the last time, once all of it is in the file."""
-        self.front.resume()
-        self.behind.resume()
+    def record(self, *, reset: bool = False) -> list[Row]:
+        """Return what was recorded since the last time, once all of it is in the file. Ends what is still open."""
+        self.front.end(reset=reset)
+        self.behind.end(reset=reset)
         self._marks += 1
         path = f"/mark-{self._marks}"  # something that is known: when it is written, all before it is
         with socket.create_connection((self._proxy.hostname, self._proxy.port)) as sock:

@@ -296,9 +296,14 @@ class Injector:
         """Begin anew: end what is open, forget it, and have these faults from now on."""
         asyncio.run_coroutine_threadsafe(self._fail(faults), self._loop).result(10)
 
-    def resume(self) -> None:
-        """Read again where reading has stopped."""
-        self._loop.call_soon_threadsafe(self.resumed.set)
+    def end(self, *, reset: bool) -> None:
+        """End every link that is open."""
+
+        def end() -> None:
+            for link in self.links:
+                link.end(reset=reset)
+
+        self._loop.call_soon_threadsafe(end)
 
     async def _fail(self, faults: Faults) -> None:
         await self._end_all()
