@@ -239,6 +239,7 @@ def test_22_no_other_404_and_no_other_refusal_ends_a_session(tap: Bench) -> None
     tap.settle()
     row = tap.connection(session_id)
     assert (row["status"], row["end_reason"]) == ("active", None)
+    assert tap.timeline(row, "no/such") == []  # the modern era knows no session ids (2026-07-28)
 
 
 def modern(method: str, id: int) -> dict[str, object]:  # noqa: A002
