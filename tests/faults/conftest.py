@@ -43,8 +43,13 @@ class Server:
         assert process.stdout is not None
         self._lines: queue.Queue[str] = queue.Queue()
         self.origin = f"http://127.0.0.1:{process.stdout.readline().strip()}"
-        self._thread = threading.Thread(target=lambda: [self._lines.put(line) for line in process.stdout or ()])
+        self._said = process.stdout
+        self._thread = threading.Thread(target=self._listen)
         self._thread.start()
+
+    def _listen(self) -> None:
+        for line in self._said:
+            self._lines.put(line)
 
     def says(self) -> str:
         """Wait for the next thing that a slow report says of itself."""

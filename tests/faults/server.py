@@ -128,7 +128,7 @@ def compressed(app: ASGIApp) -> ASGIApp:
             headers = [(name, value) for name, value in start["headers"] if name != b"content-length"]
             data = CODINGS[asked](body) if body else b""
             headers += [(b"content-length", str(len(data)).encode()), (b"content-encoding", asked.encode())]
-            await send(start | {"headers": headers})
+            await send({**start, "headers": headers})
             await send({"type": "http.response.body", "body": data})
 
         await app(scope, receive, late)
