@@ -3,11 +3,14 @@
 #   make demo             a sample server, the tap and sample clients, to look around  (ARGS=--once: one round)
 #   make test             the quick tests                                              (ARGS="-k redact" and the like)
 #   make test-all         every test, with the whole matrix of official SDKs
+#   make conformance      the official conformance suite, directly and through the tap
+#   make transparency     all that shows that traffic is unchanged, written to docs/transparency.md
+#   make faults           real clients over bad links, with the tap between and without
 #   make lint types       what has to be clean before a commit
 #   make bench            what the tap costs beside a direct connection
 
 .DEFAULT_GOAL := test
-.PHONY: setup demo test test-all lint types bench sdk clean
+.PHONY: setup demo test test-all conformance transparency lint types bench sdk clean
 .SILENT:
 
 # The first Python that is new enough.
@@ -45,6 +48,17 @@ test: setup
 
 test-all: setup sdk
 	$(BIN)/pytest -n auto $(ARGS)
+
+# Needs node and npm; the suite and the Node that it wants go into .cache.
+conformance: setup sdk
+	$(BIN)/python -m tests.conformance
+
+transparency: conformance
+	$(BIN)/python -m tests.transparency
+
+# Real clients and servers over links that misbehave, and a recorder that dies meanwhile.
+faults: setup sdk
+	$(BIN)/pytest -n 2 tests/faults $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,10 @@ from mcp_tap.model import Era, UpstreamError
 from mcp_tap.verify import Report, reach, verify
 from mcp_tap.verify.comparison import compare
 from mcp_tap.verify.conversation import Answer, Place, Request, exchange, unchunked
+from tests.altering import Altering, Change
 from tests.sdk.harness import sample_server
 
 PATIENCE = 60
-
-Change = Callable[[bytes], bytes]
 
 
 @pytest.fixture(scope="module")
@@ -39,51 +38,10 @@ def place(port: int) -> Place:
     return Place("127.0.0.1", port, f"127.0.0.1:{port}", "/mcp")
 
 
-class Altering:
-    """A proxy that does something to what the server sends, and may close late."""
-
-    def __init__(self, upstream: Place, change: Change = bytes, late: float = 0.0) -> None:
-        self.upstream, self.change, self.late = upstream, change, late
-        self.listening = socket.create_server(("127.0.0.1", 0))
-        self._threads: list[threading.Thread] = []
-        self._sockets = [self.listening]
-        self._run(self._accept)
-
-    def _run(self, target: Callable[..., None], *args: Any) -> None:
-        thread = threading.Thread(target=target, args=args)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self.listening.accept()
-                server = self.upstream.connect()
-                self._sockets += [client, server]
-                self._run(self._copy, client, server, bytes, 0.0)
-                self._run(self._copy, server, client, self.change, self.late)
-
-    def _copy(self, source: socket.socket, target: socket.socket, change: Change, late: float) -> None:
-        source.settimeout(None)
-        with contextlib.suppress(OSError):
-            while data := source.recv(1 << 20):
-                target.sendall(change(data))
-            threading.Event().wait(late)
-        with contextlib.suppress(OSError):
-            target.shutdown(socket.SHUT_WR)
-
-    def stop(self) -> None:
-        self.listening.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(PATIENCE)
-        for sock in self._sockets:
-            sock.close()
-
-
 def verified(server: Place, change: Change = bytes, *, late: float = 0.0) -> Report:
-    proxy = Altering(server, change, late)
+    proxy = Altering(server.port, change, late)
     try:
-        return verify("http://server/mcp", server, place(proxy.listening.getsockname()[1]), rounds=2)
+        return verify("http://server/mcp", server, place(proxy.port), rounds=2)
     finally:
         proxy.stop()
 
@@ -148,9 +106,9 @@ def test_a_connection_that_ends_late_is_found(server: Place) -> None:
 
 
 def test_a_connection_that_is_not_kept_is_found(server: Place) -> None:
-    proxy = Once(server)
+    proxy = Once(server.port)
     try:
-        report = verify("http://server/mcp", server, place(proxy.listening.getsockname()[1]), rounds=1)
+        report = verify("http://server/mcp", server, place(proxy.port), rounds=1)
     finally:
         proxy.stop()
     assert "connection differs" in differences(report)
