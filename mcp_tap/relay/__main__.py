@@ -20,11 +20,13 @@ from typing import Any, Final
 
 import uvloop
 
-from mcp_tap.config import Address, Settings
+from mcp_tap.config import Address, Proxy, Settings
 from mcp_tap.model import TapError, UsageError
 from mcp_tap.relay.feed import Channel
-from mcp_tap.relay.listener import Listener, listening_sockets, notices
+from mcp_tap.relay.listener import Listener, notices
 from mcp_tap.relay.recorder_process import RecorderProcess, default_argv
+from mcp_tap.relay.sockets import SocketFile, listener_tls, listening_sockets
+from mcp_tap.relay.streams import Streams
 
 #: Seconds kept for the recorder's last flush.
 FLUSH: Final = 2.0
@@ -78,33 +80,64 @@ async def run(settings: Settings, *, argv: Callable[[int, int, int], Sequence[st
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_unexpected if settings.debug else lambda _loop, _context: None)
     signals = _Signals(loop)
-    sockets = _bound(settings.proxy.listen, settings, flag="--listen")
-    desk, *others = _bound(settings.admin.listen, settings, flag="--admin-listen")
+    channel = Channel(settings.record.queue)
+    streams = Streams(channel)
+    files: list[SocketFile] = []
+    try:
+        settings, listeners, desk = _listeners(settings, streams, files)
+        return await _relay(settings, channel, streams, listeners, desk, signals, argv)
+    finally:
+        for file in files:
+            file.remove()
+
+
+def _listeners(
+    settings: Settings, streams: Streams, files: list[SocketFile]
+) -> tuple[Settings, list[tuple[Listener, list[socket.socket]]], socket.socket]:
+    """Take every address, and return the settings with the ports that were got."""
+    bound: list[tuple[Listener, list[socket.socket]]] = []
+    for proxy in settings.proxies:
+        try:
+            listener = Listener(proxy, streams)
+        except OSError as error:  # ssl.SSLError is one
+            raise _unreadable(proxy) from error
+        sockets = _bound(proxy.listen, settings, hint=_elsewhere(settings, proxy))
+        files += [file for file in map(SocketFile.of, sockets) if file is not None]
+        listener.proxy = dataclasses.replace(proxy, listen=_taken(proxy.listen, sockets[0]))
+        bound.append((listener, sockets))
+    hint = f"try:  mcp-tap {settings.proxy.upstream.url} --admin-listen 127.0.0.1:6290"
+    desk, *others = _bound(settings.admin.listen, settings, hint=hint)
     for sock in others:
         sock.close()  # one descriptor is all that the recorder is given
-    settings = dataclasses.replace(
-        settings,
-        proxy=dataclasses.replace(settings.proxy, listen=_taken(settings.proxy.listen, sockets[0])),
-        admin=dataclasses.replace(settings.admin, listen=_taken(settings.admin.listen, desk)),
-    )
-    channel = Channel(settings.record.queue)
-    try:
-        listener = Listener(settings, channel)
-    except OSError as error:
-        raise UsageError(
-            f"cannot read the certificates of {settings.proxy.tls_ca}", hint="tls_ca names a PEM file"
-        ) from error
-    recorder = RecorderProcess(channel, settings, desk, busy=listener.busy, idle=listener.idle, say=say, argv=argv)
+    first, *further = (listener.proxy for listener, _ in bound)
+    admin = dataclasses.replace(settings.admin, listen=_taken(settings.admin.listen, desk))
+    return dataclasses.replace(settings, proxy=first, others=tuple(further), admin=admin), bound, desk
+
+
+async def _relay(
+    settings: Settings,
+    channel: Channel,
+    streams: Streams,
+    listeners: list[tuple[Listener, list[socket.socket]]],
+    desk: socket.socket,
+    signals: _Signals,
+    argv: Callable[[int, int, int], Sequence[str]],
+) -> int:
+    """Start the recorder, accept, and stop when that is asked for."""
+    recorder = RecorderProcess(channel, settings, desk, busy=streams.busy, idle=streams.idle, say=say, argv=argv)
     if not await signals.unless_stopped(recorder.start()):
         await recorder.stop(FLUSH)
         return 0
     for line in notices(settings):
         say(line)
-    await listener.start(sockets)
+    for listener, sockets in listeners:
+        await listener.start(sockets)
     await signals.stop.wait()
-    drained = await signals.unless_hurried(listener.drain(settings.proxy.drain))
+    for listener, _ in listeners:
+        listener.close()
+    drained = await signals.unless_hurried(streams.drain(settings.proxy.drain))
     if not drained:
-        listener.abort()
+        streams.abort()
     await recorder.stop(FLUSH)
     return 0 if drained else 130
 
@@ -141,26 +174,46 @@ class _Signals:
         return done
 
 
-def _bound(address: Address, settings: Settings, *, flag: str) -> list[socket.socket]:
+def _bound(address: Address, settings: Settings, *, hint: str) -> list[socket.socket]:
     try:
         return listening_sockets(address)
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
+        if error.errno == errno.EADDRINUSE and address.socket:
+            message = f"{address} is already in use"
+            hint = f"another process listens on it, or it is no socket at all:  ls -l {address.socket}"
+        elif error.errno == errno.EADDRINUSE:
             message = f"port {address.port} is already in use on {address.host}"
-            hint = (
-                f"it may be another mcp-tap; its web page would be http://{settings.admin.listen}\n"
-                f"try:  mcp-tap {settings.proxy.upstream.url} {flag} {Address(address.host, 6290)}"
-            )
+            hint = f"it may be another mcp-tap; its web page would be http://{settings.admin.listen}\n{hint}"
         else:
             reason = os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error).lower()
             message = f"cannot listen on {address} ({reason})"
-            hint = f"try:  mcp-tap {settings.proxy.upstream.url} {flag} 127.0.0.1:6290"
         raise UsageError(message, hint=hint) from error
+
+
+def _elsewhere(settings: Settings, proxy: Proxy) -> str:
+    """Say how to have this listener at another address."""
+    free = Address("127.0.0.1", 6290)
+    if settings.others:
+        return f'try:  listen = "{free}"  for {proxy.name or proxy.upstream.url}'
+    return f"try:  mcp-tap {proxy.upstream.url} --listen {free}"
+
+
+def _unreadable(proxy: Proxy) -> UsageError:
+    """Say which of the files with certificates cannot be meant."""
+    try:
+        listener_tls(proxy)
+    except OSError as error:
+        names = " and ".join(name for name in (proxy.tls_cert, proxy.tls_key) if name)
+        known = isinstance(error, FileNotFoundError | PermissionError) and error.errno
+        reason = os.strerror(known).lower() if known else ""
+        hint = "tls_cert names a PEM file with a certificate, tls_key one with its key, which is not encrypted"
+        return UsageError(f"cannot use the certificate of {names}{f' ({reason})' if reason else ''}", hint=hint)
+    return UsageError(f"cannot read the certificates of {proxy.tls_ca}", hint="tls_ca names a PEM file")
 
 
 def _taken(asked: Address, sock: socket.socket) -> Address:
     """Return the address with the port that it got where it asked for any."""
-    return Address(asked.host, sock.getsockname()[1])
+    return asked if asked.socket else Address(asked.host, sock.getsockname()[1])
 
 
 def _unexpected(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

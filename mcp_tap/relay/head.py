@@ -5,9 +5,10 @@ the byte where each request head begins. `Requests` walks the client's direction
 line, edited and let go; the body behind it is counted (`Content-Length`) or walked (chunk sizes and trailers) and
 passes as it came. What cannot be walked is refused, because a guess would edit somebody's body.
 
-`Responses` walks a copy of the other direction, for two questions only. Did the server switch protocols (101, or 2xx
-to CONNECT), so that nothing may be edited any more? And how many answers are still to come before one of our own may
-be sent? It never refuses: a response that it cannot follow is just not followed any longer.
+`Responses` walks the other direction for three questions. Did the server switch protocols (101, or 2xx to CONNECT), so
+that nothing may be edited any more? How many answers are still to come before one of our own may be sent? And does an
+event stream begin, whose `endpoint` event leads past the tap (see `endpoint.py`)? It never refuses: a response that it
+cannot follow is just not followed any longer.
 
 Both take bytes cut anywhere and come to the same result for every cut. There is no I/O here and no clock.
 """
@@ -19,10 +20,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from mcp_tap.relay.chunks import Chunks
+from mcp_tap.relay.endpoint import EndpointEvent, Endpoints
+
 #: Request heads beyond this are answered 431. Servers of this field allow 8 to 64 kB.
 MAX_HEAD: Final = 64 * 1024
-#: A chunk-size line with its extensions; RFC 9112 §7.1.1 asks for some bound, real ones have a dozen bytes.
-MAX_CHUNK_LINE: Final = 4 * 1024
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _BLANK_LINES: Final = re.compile(rb"(?:\r?\n)*")
@@ -30,7 +32,6 @@ _HEAD_END: Final = re.compile(rb"\n\r?\n")
 _METHOD: Final = re.compile(_TOKEN)
 _VERSION: Final = re.compile(rb"HTTP/1\.[0-9]")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[0-9] +([1-9][0-9]{2})(?: [^\r]*)?\r?")
-_CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 _SPACE: Final = b" \t"
 
@@ -52,68 +53,18 @@ def _request_line(line: bytes) -> tuple[bytes, bytes] | None:
     return method, version
 
 
-class Chunks:
-    """Walks a chunked body (RFC 9112 §7.1) up to the end of its trailers."""
+class Asked(NamedTuple):
+    """What of a request decides how its answer is to be read."""
 
-    __slots__ = ("_left", "_line", "_phase", "_trailers", "bad", "done")
-
-    def __init__(self) -> None:
-        self.done = False
-        self.bad = False
-        self._left = 0  # bytes of chunk data still to come
-        self._line = b""  # the start of a line that is not complete
-        self._phase = "size"  # size | after (the line end behind the data) | trailer
-        self._trailers = 0  # bytes of trailers so far
-
-    def walk(self, data: bytes, at: int) -> int:
-        """Return the offset behind what belongs to the body. Sets ``done`` at its end and ``bad`` where it is none."""
-        size = len(data)
-        while at < size:
-            if self._left:
-                step = min(self._left, size - at)
-                self._left -= step
-                at += step
-                continue
-            room = MAX_CHUNK_LINE - len(self._line)
-            end = data.find(b"\n", at, at + room)
-            if end < 0:
-                if size - at >= room:
-                    self.bad = True
-                    return at + room
-                self._line += data[at:]
-                return size
-            line = (self._line + data[at:end]).removesuffix(b"\r")
-            self._line = b""
-            at = end + 1
-            self._take(line)
-            if self.done or self.bad:
-                break
-        return at
-
-    def _take(self, line: bytes) -> None:
-        if self._phase == "size":
-            match = _CHUNK_LINE.fullmatch(line)
-            if match is None:
-                self.bad = True
-            elif size := int(match[1], 16):
-                self._left, self._phase = size, "after"
-            else:
-                self._phase = "trailer"
-        elif self._phase == "after":
-            self.bad = line != b""
-            self._phase = "size"
-        elif line:
-            self._trailers += len(line)
-            self.bad = self._trailers > MAX_HEAD
-        else:
-            self.done = True
+    method: bytes
+    host: bytes = b""  # empty where there was none, or more than one
 
 
 class Requests:
     """The client's direction: gives back what goes to the server, with every `Host` value replaced.
 
     ``host`` is the value to send. ``allowed`` is asked for each value that is replaced, because the server's own check
-    against DNS rebinding cannot see it any more. ``methods`` collects, for `Responses`, what is waiting for an answer.
+    against DNS rebinding cannot see it any more. ``asked`` collects, for `Responses`, what is waiting for an answer.
     """
 
     __slots__ = (
@@ -123,14 +74,14 @@ class Requests:
         "_host",
         "_left",
         "_scanned",
+        "asked",
         "in_body",
-        "methods",
         "refusal",
         "switch",
     )
 
     def __init__(self, host: bytes, allowed: Callable[[bytes], bool]) -> None:
-        self.methods: deque[bytes] = deque()
+        self.asked: deque[Asked] = deque()
         self.refusal: Refusal | None = None  # once set, nothing more passes
         self.in_body = False  # the refusal concerns a request whose head has already passed
         self.switch = False  # the last request asked for another protocol: what follows it depends on the answer
@@ -273,7 +224,7 @@ class Requests:
                 return self._refuse(400, "this Content-Length does not say where the request ends")
             self._left = int(length)
         self.switch = switch
-        self.methods.append(method)
+        self.asked.append(Asked(method, hosts[0] if len(hosts) == 1 else b""))
         return head[:start] + b"\n".join(lines) if hosts else head
 
 
@@ -281,14 +232,30 @@ _OURS: Final = frozenset((b"host", b"content-length", b"transfer-encoding", b"up
 
 
 class Responses:
-    """A copy of the server's direction, followed as far as it can be."""
+    """The server's direction, followed as far as it can be: gives back what goes to the client.
 
-    __slots__ = ("_chunks", "_head", "_left", "_methods", "_scanned", "_until_close", "following", "switched")
+    That is every byte as it came, but for the one event that ``endpoints`` is about.
+    """
 
-    def __init__(self, methods: deque[bytes]) -> None:
+    __slots__ = (
+        "_asked",
+        "_chunks",
+        "_endpoint",
+        "_endpoints",
+        "_head",
+        "_left",
+        "_scanned",
+        "_until_close",
+        "following",
+        "switched",
+    )
+
+    def __init__(self, asked: deque[Asked], endpoints: Endpoints | None = None) -> None:
         self.following = True
         self.switched = False  # to another protocol, by 101 or by 2xx to CONNECT
-        self._methods = methods
+        self._asked = asked
+        self._endpoints = endpoints
+        self._endpoint: EndpointEvent | None = None  # while the first event of a stream is awaited
         self._head = bytearray()
         self._scanned = 0
         self._left = 0
@@ -300,24 +267,43 @@ class Responses:
         """Whether the last byte seen was the end of a message."""
         return not (self._head or self._left or self._chunks or self._until_close)
 
-    def feed(self, data: bytes) -> None:
-        """Take what the server sent."""
+    def feed(self, data: bytes) -> bytes:
+        """Take what the server sent, and return what of it may go on."""
         at, size = 0, len(data)
+        out, passed = b"", 0  # what goes on, of the bytes before this offset
         while at < size and self.following and not self.switched:
-            if self._until_close:
-                return
-            if self._left:
+            if self._endpoint is not None:
+                event, end = self._endpoint.feed(data, at)
+                out += data[passed:at] + event
+                at = passed = end
+                self._after_event()
+            elif self._until_close:
+                break
+            elif self._left:
                 step = min(self._left, size - at)
                 self._left -= step
                 at += step
             elif self._chunks is not None:
                 at = self._chunks.walk(data, at)
-                if self._chunks.bad:
-                    self.following = False
-                elif self._chunks.done:
-                    self._chunks = None
+                self._after_chunks()
             else:
                 at = self._collect(data, at)
+        return out + data[passed:] if passed else data
+
+    def rest(self) -> bytes:
+        """Return what was kept of an event, once the server has gone."""
+        return b"" if self._endpoint is None else self._endpoint.rest()
+
+    def _after_event(self) -> None:
+        if self._endpoint is not None and self._endpoint.done:
+            self._endpoint = None
+            self._after_chunks()
+
+    def _after_chunks(self) -> None:
+        if self._chunks is not None and self._chunks.bad:
+            self.following = False
+        elif self._chunks is not None and self._chunks.done:
+            self._chunks = None
 
     def _collect(self, data: bytes, at: int) -> int:
         head = self._head
@@ -346,10 +332,10 @@ class Responses:
             return
         if status < 200:
             return  # interim: the final answer is still to come
-        if not self._methods:
+        if not self._asked:
             self.following = False  # an answer that nobody asked for, such as an early 408
             return
-        method = self._methods.popleft()
+        method, host = self._asked.popleft()
         if method == b"CONNECT" and status < 300:
             self.switched = True
             return
@@ -377,6 +363,22 @@ class Responses:
                 self._left = int(length)
         else:
             self._until_close = True
+        plain = not lengths and (self._chunks is not None or not codings)
+        if self._endpoints is not None and (status, method) == (200, b"GET") and host and plain:
+            self._endpoint = EndpointEvent(self._endpoints, host, self._chunks) if _is_event_stream(lines) else None
+
+
+def _is_event_stream(lines: list[bytes]) -> bool:
+    """Whether a body is an event stream that can be read as it is."""
+    stream = False
+    for line in lines:
+        name, _, value = line.lower().partition(b":")
+        name = name.strip()
+        if name == b"content-type":
+            stream = value.partition(b";")[0].strip() == b"text/event-stream"
+        elif name == b"content-encoding" and value.strip() not in (b"", b"identity"):
+            return False
+    return stream
 
 
 class Framing:
@@ -384,9 +386,9 @@ class Framing:
 
     __slots__ = ("_held", "requests", "responses")
 
-    def __init__(self, host: bytes, allowed: Callable[[bytes], bool]) -> None:
+    def __init__(self, host: bytes, allowed: Callable[[bytes], bool], endpoints: Endpoints | None = None) -> None:
         self.requests = Requests(host, allowed)
-        self.responses = Responses(self.requests.methods)
+        self.responses = Responses(self.requests.asked, endpoints)
         self._held = b""
 
     @property
@@ -396,13 +398,13 @@ class Framing:
         RFC 9110 §7.8 and §9.3.6: a client waits for that answer, so in practice nothing is ever held.
         """
         requests, responses = self.requests, self.responses
-        return requests.switch and bool(requests.methods) and responses.following and not responses.switched
+        return requests.switch and bool(requests.asked) and responses.following and not responses.switched
 
     @property
     def refusal_due(self) -> bool:
         """Whether it is now the turn of the refused request's answer, and the server has not begun one."""
         requests, responses = self.requests, self.responses
-        ahead = len(requests.methods) - requests.in_body
+        ahead = len(requests.asked) - requests.in_body
         return requests.refusal is not None and responses.following and responses.between and ahead == 0
 
     def from_client(self, data: bytes) -> bytes:
@@ -423,9 +425,13 @@ class Framing:
             out += more
         return out
 
-    def from_server(self, data: bytes) -> bool:
-        """Follow what the server sent; return whether something held from the client may go on now."""
-        self.responses.feed(data)
+    def from_server(self, data: bytes) -> bytes:
+        """Return what goes to the client."""
+        return self.responses.feed(data)
+
+    @property
+    def releasable(self) -> bool:
+        """Whether something held from the client may go on now."""
         return bool(self._held) and not self.holding
 
     def rest(self) -> bytes:

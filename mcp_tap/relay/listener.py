@@ -1,31 +1,21 @@
-"""Accepting clients, connecting to the server for each of them, and stopping."""
+"""Accepting the clients of one listener, and connecting to its server for each of them."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import ipaddress
 import json
 import os
 import socket
-import time
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable, Iterator
 
-from mcp_tap.channel import Closing, Kind
+from mcp_tap.channel import Kind
 from mcp_tap.config import Address, Proxy, Settings
+from mcp_tap.relay.endpoint import Endpoints, origin
 from mcp_tap.relay.head import Framing, Refusal
-from mcp_tap.relay.splice import Feed, Half, Stream
-
-if TYPE_CHECKING:
-    import ssl
-
-#: Connections that may wait to be accepted. The kernel cuts it to its own limit.
-BACKLOG: Final = 4096
-#: How long (seconds) the recorder may take to say which streams have a call in flight, and how long a stream must have
-#: been quiet to count as idle when it does not say.
-ASK: Final = 0.25
-QUIET_NS: Final = 250_000_000
+from mcp_tap.relay.sockets import BACKLOG, listener_tls, upstream_tls
+from mcp_tap.relay.splice import Half, Stream
+from mcp_tap.relay.streams import STOPPING, Streams
 
 
 def is_loopback(host: str) -> bool:
@@ -49,10 +39,10 @@ def host_to_send(proxy: Proxy) -> bytes | None:
 def host_check(proxy: Proxy) -> Callable[[bytes], bool]:
     """Return what says whether a `Host` value may be replaced.
 
-    A page in a browser can reach a loopback listener under a name of its own (DNS rebinding). A server that checks
-    `Host` would notice, but not when the value is re-written on the way, so the check is made here.
+    A page in a browser can reach a loopback listener under a name of its own (DNS rebinding), though no unix socket. A
+    server that checks `Host` would notice, but not when the value is re-written on the way, so the check is made here.
     """
-    if not is_loopback(proxy.listen.host):
+    if proxy.listen.socket or not is_loopback(proxy.listen.host):
         return lambda _value: True
     listed = {name.lower() for name in (*proxy.hosts, proxy.listen.host)}
 
@@ -72,65 +62,25 @@ def host_check(proxy: Proxy) -> Callable[[bytes], bool]:
 
 def notices(settings: Settings) -> list[str]:
     """Return what whoever starts the tap with these settings should know, one line each."""
-    proxy = settings.proxy
-    lines = []
-    if host_to_send(proxy) is not None and not is_loopback(proxy.listen.host):
-        lines.append(
-            f"warning: Host is re-written for clients of {proxy.listen}: "
+    return [line for proxy in settings.proxies for line in _notices(proxy)]
+
+
+def _notices(proxy: Proxy) -> Iterator[str]:
+    listen = proxy.listen
+    if host_to_send(proxy) is not None and not listen.socket and not is_loopback(listen.host):
+        yield (
+            f"warning: Host is re-written for clients of {listen}: "
             "the upstream's own check against DNS rebinding cannot see theirs"
         )
     if proxy.upstream.scheme == "https" and not proxy.tls_verify:
-        lines.append(f"warning: the certificate of {proxy.upstream.authority} is not checked")
-    return lines
+        yield f"warning: the certificate of {proxy.upstream.authority} is not checked"
 
 
-def listening_sockets(address: Address) -> list[socket.socket]:
-    """Bind and listen on every address that the host has. Raises OSError when none, or one, cannot be had."""
-    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    sockets: list[socket.socket] = []
-    port = address.port
-    try:
-        for family, kind, protocol, _, name in dict.fromkeys(found):
-            try:
-                sock = socket.socket(family, kind, protocol)
-            except OSError:
-                continue  # a family that this machine does not have
-            sockets.append(sock)
-            sock.setblocking(False)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            try:
-                sock.bind((name[0], port, *name[2:]))
-            except OSError as error:
-                if len(found) > 1 and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                    sockets.remove(sock)
-                    sock.close()
-                    continue
-                raise
-            sock.listen(BACKLOG)
-            port = sock.getsockname()[1]  # port 0 becomes the same port for every address
-    except OSError:
-        for sock in sockets:
-            sock.close()
-        raise
-    if not sockets:
-        raise OSError(f"{address.host} has no address on this machine")
-    return sockets
-
-
-def upstream_tls(proxy: Proxy) -> ssl.SSLContext | None:
-    """Return the context for connections to the upstream, or None for plain ones. Raises OSError for a bad CA file."""
-    if proxy.upstream.scheme != "https":
-        return None
-    import ssl
-
-    context = ssl.create_default_context(cafile=proxy.tls_ca)
-    context.set_alpn_protocols(["http/1.1"])
-    if not proxy.tls_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+def endpoints(proxy: Proxy, host: bytes) -> Endpoints:
+    """Return which URLs in an `endpoint` event are the server's own, and what clients reach this listener by."""
+    upstream = proxy.upstream
+    origins = (f"{upstream.scheme}://{authority}" for authority in (upstream.authority, host.decode()))
+    return Endpoints(frozenset(map(origin, origins)), b"https" if proxy.tls_cert else b"http")
 
 
 def why_not(error: Exception) -> str:
@@ -153,149 +103,87 @@ def why_not(error: Exception) -> str:
 
 
 class Listener:
-    """The proxy's listener and its streams. ``feed`` gets a record of everything that passes."""
+    """One server's listener. Raises OSError when a certificate cannot be read."""
 
-    def __init__(self, settings: Settings, feed: Feed) -> None:
-        self.proxy = settings.proxy
-        self.streams: dict[int, Stream] = {}
-        self.draining = False
-        self._feed = feed
-        self._host = host_to_send(self.proxy)
-        self._allowed = host_check(self.proxy)
-        self._tls = upstream_tls(self.proxy)
+    def __init__(self, proxy: Proxy, streams: Streams) -> None:
+        self.proxy = proxy
+        self._streams = streams
+        self._host = host_to_send(proxy)
+        self._allowed = host_check(proxy)
+        self._client_tls = listener_tls(proxy)
+        self._server_tls = upstream_tls(proxy)
+        self._endpoints = None if self._host is None else endpoints(proxy, self._host)
         self._servers: list[asyncio.Server] = []
-        self._number = 0
-        self._empty = asyncio.Event()
-        self._told = asyncio.Event()  # the recorder has said which streams are busy
-        self._where = f"{self.proxy.upstream.scheme}://{self.proxy.upstream.authority}"
-
-    # -- accepting
 
     async def start(self, sockets: Iterable[socket.socket]) -> None:
         """Accept on sockets that are bound."""
         loop = asyncio.get_running_loop()
         for sock in sockets:
-            self._servers.append(await loop.create_server(self._accept, sock=sock, backlog=BACKLOG))
+            if sock.family == socket.AF_UNIX:
+                server = await loop.create_unix_server(self._accept, sock=sock, backlog=BACKLOG, ssl=self._client_tls)
+            else:
+                server = await loop.create_server(self._accept, sock=sock, backlog=BACKLOG, ssl=self._client_tls)
+            self._servers.append(server)
+
+    def close(self) -> None:
+        """Accept no more."""
+        for server in self._servers:
+            server.close()
 
     def _accept(self) -> Half:
-        self._number += 1
-        framing = None if self._host is None else Framing(self._host, self._allowed)
-        stream = Stream(
-            self._number, self._feed, self._opened, self._closed, framing=framing, tls=self._tls is not None
-        )
-        self.streams[stream.number] = stream
-        return stream.client
+        framing = None
+        if self._host is not None:
+            framing = Framing(self._host, self._allowed, self._endpoints)
+        return Stream(
+            self._streams.next_number(),
+            self._streams.feed,
+            self._opened,
+            self._streams.forget,
+            framing=framing,
+            client_tls=self._client_tls is not None,
+            server_tls=self._server_tls is not None,
+        ).client
 
     def _opened(self, stream: Stream) -> None:
-        """A client is there: say so, and connect to the server for it."""
+        """A client is there, behind its TLS handshake: say so, and connect to the server for it."""
         transport = stream.client.transport
         assert transport is not None
+        self._streams.add(stream)
         peer = transport.get_extra_info("peername")
         opening = {
-            "peer": str(Address(*peer[:2])) if peer else "",
+            "peer": str(Address(*peer[:2])) if peer and isinstance(peer, tuple) else "",  # a unix socket has none
             "upstream": self.proxy.upstream.url,
             "resumed": False,
         }
         stream.note(Kind.OPEN, json.dumps(opening, separators=(",", ":")).encode())
-        stream.connecting = asyncio.get_running_loop().create_task(self._connect(stream))
+        if self._streams.draining:
+            stream.refuse(STOPPING)
+        else:
+            stream.connecting = asyncio.get_running_loop().create_task(self._connect(stream))
 
     async def _connect(self, stream: Stream) -> None:
-        upstream = self.proxy.upstream
+        where = self.proxy.upstream.where
         refusal = None
         try:
             async with asyncio.timeout(self.proxy.connect_timeout):
-                await asyncio.get_running_loop().create_connection(
-                    lambda: stream.server,
-                    upstream.host,
-                    upstream.port,
-                    ssl=self._tls,
-                    server_hostname=upstream.host if self._tls else None,
-                )
+                await self._reach(lambda: stream.server)
         except TimeoutError:
             why = "timed out"
-            refusal = Refusal(504, f"connecting to {self._where} took too long", "see whether the server is overloaded")
+            refusal = Refusal(504, f"connecting to {where} took too long", "see whether the server is overloaded")
         except Exception as error:  # noqa: BLE001  whatever it is, the client gets an answer
             why = why_not(error)
-            refusal = Refusal(
-                502, f"cannot connect to {self._where} ({why})", "start the server, or correct the address"
-            )
+            refusal = Refusal(502, f"cannot connect to {where} ({why})", "start the server, or correct the address")
         finally:
             stream.connecting = None
         if refusal is not None:
             stream.note(Kind.CONNECT_FAILED, why.encode())
             stream.refuse(refusal)
 
-    def _closed(self, stream: Stream) -> None:
-        """Forget a stream both ends of which are gone."""
-        self.streams.pop(stream.number, None)
-        if not self.streams:
-            self._empty.set()
-
-    # -- stopping
-
-    async def drain(self, seconds: float) -> None:
-        """Stop accepting and let calls in flight end, for so long; then break off what is left.
-
-        Returns when no stream is left. The recorder is asked which streams have a call in flight.
-        """
+    async def _reach(self, half: Callable[[], Half]) -> None:
+        upstream, tls = self.proxy.upstream, self._server_tls
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
-        self.draining = True
-        for server in self._servers:
-            server.close()
-        for stream in list(self.streams.values()):
-            if stream.connecting is not None:
-                stream.connecting.cancel()
-                stream.refuse(Refusal(503, "mcp-tap is stopping", "try again in a moment"))
-        self._empty.clear()
-        if not self.streams:
-            return
-        try:
-            self._feed.put(0, Kind.DRAIN, time.monotonic_ns())
-        except Exception:  # noqa: BLE001, S110  then it cannot be asked
-            pass
-        await _within(self._told, min(ASK, seconds))
-        if not self._told.is_set():
-            while loop.time() < deadline and not self._told.is_set() and not self._empty.is_set():
-                self._end_quiet()
-                await _within(self._empty, min(0.05, deadline - loop.time()))
-        await _within(self._empty, deadline - loop.time())
-        for stream in list(self.streams.values()):
-            stream.cut(Closing.DRAIN)
-        await _within(self._empty, 1.0)
-
-    def busy(self, streams: Iterable[int], at_ns: int) -> None:
-        """The recorder's answer: every other stream has no call in flight, as of that time."""
-        self._told.set()
-        self.idle(set(self.streams).difference(streams), at_ns)
-
-    def idle(self, streams: Iterable[int], at_ns: int) -> None:
-        """End streams without a call, unless their client has sent something since."""
-        if not self.draining:
-            return
-        for number in streams:
-            stream = self.streams.get(number)
-            if stream is not None and stream.client.last_ns <= at_ns:
-                stream.close(Closing.DRAIN)
-
-    def _end_quiet(self) -> None:
-        now = time.monotonic_ns()
-        for stream in list(self.streams.values()):
-            if now - stream.last_ns >= QUIET_NS:
-                stream.close(Closing.DRAIN)
-
-    def abort(self) -> None:
-        """Stop accepting and break off every stream at once."""
-        self.draining = True
-        for server in self._servers:
-            server.close()
-        for stream in list(self.streams.values()):
-            stream.cut(Closing.DRAIN)
-
-
-async def _within(event: asyncio.Event, seconds: float) -> None:
-    if seconds > 0 and not event.is_set():
-        try:
-            await asyncio.wait_for(event.wait(), seconds)
-        except TimeoutError:
-            pass
+        if upstream.socket:
+            await loop.create_unix_connection(half, upstream.socket)
+        else:
+            name = upstream.host if tls else None
+            await loop.create_connection(half, upstream.host, upstream.port, ssl=tls, server_hostname=name)

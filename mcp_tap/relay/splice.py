@@ -197,14 +197,15 @@ class Stream:
         closed: Callable[[Stream], None],
         *,
         framing: Framing | None,
-        tls: bool = False,
+        client_tls: bool = False,
+        server_tls: bool = False,
     ) -> None:
         self.number = number
         self.put = feed.put
         self.closing: bytes | None = None  # how the stream ends, once that is known
         self.connecting: asyncio.Task[None] | None = None
-        self.client = Half(self, _CLIENT, Kind.CLIENT_EOF)
-        self.server = Half(self, _SERVER, Kind.SERVER_EOF, tls=tls)
+        self.client = Half(self, _CLIENT, Kind.CLIENT_EOF, tls=client_tls)
+        self.server = Half(self, _SERVER, Kind.SERVER_EOF, tls=server_tls)
         self.client.peer, self.server.peer = self.server, self.client
         self.client.forward = self._hold
         self._framing = framing
@@ -300,8 +301,8 @@ class Stream:
         assert framing is not None
         assert client.transport is not None
         assert server.transport is not None
-        client.transport.write(data)
-        more = framing.from_server(data)
+        if out := framing.from_server(data):
+            client.transport.write(out)
         if framing.requests.refusal is not None:
             self._refuse_in_turn(framing)
         elif framing.responses.switched:
@@ -310,7 +311,7 @@ class Stream:
             if rest := framing.rest():
                 server.transport.write(rest)
             client.release(_SWITCHING)
-        elif more:
+        elif framing.releasable:
             self._framed(b"")
         if client.holds & _SWITCHING and not framing.holding:
             client.release(_SWITCHING)
@@ -351,7 +352,10 @@ class Stream:
         answer = own_answer(self._refusal, head_only=request.startswith(b"HEAD "))
         self.note(Kind.OWN, answer)
         client.transport.write(answer)
-        client.transport.write_eof()
+        if client.tls:
+            client.close()  # there is no half-close: close_notify follows the answer, and what comes is dropped
+        else:
+            client.transport.write_eof()
         if client.ended:
             client.close()
         else:
@@ -367,7 +371,7 @@ class Stream:
             return False
         if peer.transport is None:
             return True  # passed on when the server is there
-        if half is self.client and self._framing is not None and (rest := self._framing.rest()):
+        if rest := self._rest(half):
             peer.transport.write(rest)
         if half.tls:
             return False  # close_notify has ended both directions
@@ -395,8 +399,8 @@ class Stream:
             if exc is None:
                 peer.close()
             else:
-                if half is self.client and self._framing is not None and peer.transport is not None and not peer.lost:
-                    peer.transport.write(self._framing.rest())
+                if peer.transport is not None and not peer.lost and (rest := self._rest(half)):
+                    peer.transport.write(rest)
                 peer.reset()
         if self.client.lost and (self.server.lost or self.server.transport is None) and not self._gone:
             self._gone = True
@@ -404,6 +408,12 @@ class Stream:
                 self._timer.cancel()
             self.note(Kind.CLOSED, self.closing or Closing.END)
             self._closed(self)
+
+    def _rest(self, half: Half) -> bytes:
+        """Return what framing has kept of what this end sent, now that no more comes."""
+        if self._framing is None:
+            return b""
+        return self._framing.rest() if half is self.client else self._framing.responses.rest()
 
     def close(self, closing: bytes) -> None:
         """Close both ends in order."""

@@ -15,8 +15,10 @@ from contextlib import contextmanager
 import uvloop
 
 from mcp_tap.channel import Kind
-from mcp_tap.config import Address, Proxy, Settings, Upstream
-from mcp_tap.relay.listener import Listener, listening_sockets
+from mcp_tap.config import Address, Proxy, Upstream
+from mcp_tap.relay.listener import Listener
+from mcp_tap.relay.sockets import listening_sockets
+from mcp_tap.relay.streams import Streams
 from tests.relay.cases import CASES, HOST
 from tests.relay.script import PATIENCE, Case, Outcome, run
 
@@ -62,7 +64,7 @@ class Bench:
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.addresses: dict[str, tuple[str, int]] = {"direct": self.listening.getsockname()}
         self.feeds = {mode: Collector() for mode in MODES}
-        self.listeners: dict[str, Listener] = {}
+        self.listeners: dict[str, tuple[Listener, Streams]] = {}
         self.loop = uvloop.new_event_loop()
         self._ready = threading.Event()
         self._stop = asyncio.Event()
@@ -79,12 +81,15 @@ class Bench:
             proxy = Proxy(upstream, Address("127.0.0.1", 0), host="keep" if mode == "blind" else SENT_HOST.decode())
             sockets = listening_sockets(proxy.listen)
             self.addresses[mode] = sockets[0].getsockname()
-            self.listeners[mode] = Listener(Settings(proxy), self.feeds[mode])
-            await self.listeners[mode].start(sockets)
+            streams = Streams(self.feeds[mode])
+            listener = Listener(proxy, streams)
+            self.listeners[mode] = (listener, streams)
+            await listener.start(sockets)
         self._ready.set()
         await self._stop.wait()
-        for listener in self.listeners.values():
-            await listener.drain(0)
+        for listener, streams in self.listeners.values():
+            listener.close()
+            await streams.drain(0)
 
     def start(self) -> None:
         self._thread.start()

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcp_tap.relay.head import MAX_HEAD, Chunks, Framing, Requests, Responses
+from mcp_tap.relay.chunks import Chunks
+from mcp_tap.relay.head import MAX_HEAD, Asked, Framing, Requests, Responses
 from tests.relay.cases import CALL, CASES, CHUNKED, HOST, OK, SWITCHED, UPGRADE, answer, chunked, request
 
 NEW = b"upstream.example"
@@ -23,7 +24,7 @@ def feed(pieces: list[bytes]) -> tuple[bytes, int | None, list[bytes]]:
     made = framing()
     out = b"".join(made.from_client(piece) for piece in pieces)
     refusal = made.requests.refusal
-    return out + made.rest(), refusal and refusal.status, list(made.requests.methods)
+    return out + made.rest(), refusal and refusal.status, [asked.method for asked in made.requests.asked]
 
 
 def cut(data: bytes, at: list[int]) -> list[bytes]:
@@ -63,9 +64,8 @@ def test_any_cut_gives_the_same(parts: list[bytes], at: list[int]) -> None:
 def test_nothing_escapes_and_any_cut_gives_the_same(noise: bytes, at: list[int], before: bytes) -> None:
     data = before + noise
     assert feed(cut(data, at)) == feed([data])
-    responses = Responses(deque([b"GET", b"HEAD"]))
-    for piece in cut(noise, at):
-        responses.feed(piece)
+    responses = Responses(deque([Asked(b"GET"), Asked(b"HEAD")]))
+    assert b"".join(responses.feed(piece) for piece in cut(noise, at)) == noise
 
 
 @given(st.lists(st.integers(0, 700), max_size=10))
@@ -73,10 +73,11 @@ def test_nothing_escapes_and_any_cut_gives_the_same(noise: bytes, at: list[int],
 def test_responses_are_followed_for_any_cut(at: list[int]) -> None:
     stream = b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n" + answer(b"abc")
     stream += b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(b"abc", b"HTTP/1.1 101 x\r\n\r\n")
-    responses = Responses(methods := deque([b"GET", b"HEAD", b"POST", b"POST", b"GET"]))
-    for piece in cut(stream, at):
-        responses.feed(piece)
-    assert (responses.following, responses.switched, responses.between, list(methods)) == (True, False, True, [b"GET"])
+    asked = deque(map(Asked, (b"GET", b"HEAD", b"POST", b"POST", b"GET")))
+    responses = Responses(asked)
+    assert b"".join(responses.feed(piece) for piece in cut(stream, at)) == stream
+    assert (responses.following, responses.switched, responses.between) == (True, False, True)
+    assert [each.method for each in asked] == [b"GET"]
 
 
 def test_every_case_that_passes_is_edited_in_its_heads_only() -> None:
@@ -135,7 +136,8 @@ def test_what_follows_an_offer_to_switch_waits_for_the_decision() -> None:
     made = framing()
     assert made.from_client(UPGRADE + CALL) == UPGRADE.replace(HOST, NEW)
     assert made.holding
-    assert made.from_server(OK)
+    assert made.from_server(OK) == OK
+    assert made.releasable
     assert made.from_client(b"") == CALL.replace(HOST, NEW)
 
     made = framing()
@@ -155,8 +157,8 @@ def test_what_follows_an_offer_to_switch_waits_for_the_decision() -> None:
     ],
 )
 def test_a_response_that_cannot_be_followed_is_followed_no_longer(response: bytes) -> None:
-    responses = Responses(deque([b"GET"]))
-    responses.feed(response)
+    responses = Responses(deque([Asked(b"GET")]))
+    assert responses.feed(response) == response
     assert not responses.following
 
 

@@ -19,12 +19,14 @@ import uvloop
 
 from mcp_tap.channel import Closing, Kind
 from mcp_tap.config import Address, Proxy, Settings, Upstream
-from mcp_tap.relay import listener as listener_module
-from mcp_tap.relay.listener import Listener, host_check, host_to_send, listening_sockets, notices, why_not
+from mcp_tap.relay import streams as streams_module
+from mcp_tap.relay.listener import Listener, host_check, host_to_send, notices, why_not
+from mcp_tap.relay.sockets import listening_sockets
+from mcp_tap.relay.streams import Streams
 from tests.relay.cases import CALL, OK
 from tests.relay.compare import Collector
 
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 def upstream(host: str, port: int, scheme: str = "http") -> Upstream:
@@ -42,7 +44,8 @@ class Tapped:
 
     def __init__(self, proxy: Proxy) -> None:
         self.feed = Collector()
-        self.listener = Listener(Settings(proxy), self.feed)
+        self.streams = Streams(self.feed)
+        self.listener = Listener(proxy, self.streams)
         self.sockets = listening_sockets(proxy.listen)
         self.address = self.sockets[0].getsockname()
         self.writers: list[asyncio.StreamWriter] = []
@@ -52,11 +55,15 @@ class Tapped:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.listener.drain(0)
+        await self.drain(0)
         for writer in self.writers:
             writer.close()
 
-    async def connect(self) -> Streams:
+    async def drain(self, seconds: float) -> None:
+        self.listener.close()
+        await self.streams.drain(seconds)
+
+    async def connect(self) -> Ends:
         reader, writer = await asyncio.open_connection(*self.address)
         self.writers.append(writer)
         return reader, writer
@@ -257,16 +264,16 @@ def test_a_drain_ends_what_is_idle_and_waits_for_calls() -> None:
         reader, writer = await tapped.connect()
         writer.write(CALL)
         await server.asked.acquire()
-        drain = asyncio.create_task(tapped.listener.drain(5))
+        drain = asyncio.create_task(tapped.drain(5))
         while Kind.DRAIN not in tapped.feed.kinds():
             await asyncio.sleep(0)
-        tapped.listener.busy([2], time.monotonic_ns())
+        tapped.streams.busy([2], time.monotonic_ns())
         assert await idle.read() == b""
         assert not drain.done()
-        tapped.listener.idle([2], 0)  # as of a time before its last bytes: it may have begun another call
+        tapped.streams.idle([2], 0)  # as of a time before its last bytes: it may have begun another call
         server.go.set()
         assert await reader.readexactly(len(OK)) == OK
-        tapped.listener.idle([2], time.monotonic_ns())
+        tapped.streams.idle([2], time.monotonic_ns())
         assert await reader.read() == b""
         await drain
         with pytest.raises(ConnectionRefusedError):
@@ -277,15 +284,15 @@ def test_a_drain_ends_what_is_idle_and_waits_for_calls() -> None:
 
 
 def test_without_an_answer_quiet_streams_count_as_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener_module, "ASK", 0.01)
-    monkeypatch.setattr(listener_module, "QUIET_NS", 10_000_000)
+    monkeypatch.setattr(streams_module, "ASK", 0.01)
+    monkeypatch.setattr(streams_module, "QUIET_NS", 10_000_000)
 
     async def work(tapped: Tapped, server: Server) -> None:
         reader, writer = await tapped.connect()
         server.go.set()
         writer.write(CALL)
         assert await reader.readexactly(len(OK)) == OK
-        await tapped.listener.drain(30)
+        await tapped.drain(30)
         assert await reader.read() == b""
 
     draining(work)
@@ -296,10 +303,10 @@ def test_what_is_left_at_the_deadline_is_reset() -> None:
         reader, writer = await tapped.connect()
         writer.write(CALL)
         await server.asked.acquire()
-        drain = asyncio.create_task(tapped.listener.drain(0.3))
+        drain = asyncio.create_task(tapped.drain(0.3))
         while Kind.DRAIN not in tapped.feed.kinds():
             await asyncio.sleep(0)
-        tapped.listener.busy([1], time.monotonic_ns())
+        tapped.streams.busy([1], time.monotonic_ns())
         with pytest.raises(ConnectionResetError):
             await reader.read()
         await drain
@@ -321,7 +328,7 @@ def test_a_client_that_waits_for_the_upstream_at_a_drain_gets_a_503() -> None:
             writer.write(CALL)
             while Kind.CLIENT not in tapped.feed.kinds():
                 await asyncio.sleep(0)
-            drain = asyncio.create_task(tapped.listener.drain(5))
+            drain = asyncio.create_task(tapped.drain(5))
             assert (await reader.read()).startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
             writer.close()
             await drain
