@@ -64,7 +64,7 @@ def test_03_another_id_changes_no_row(server: Server, scripted: Bench) -> None:
     assert scripted.connections("another-" + session_id) == []
 
 
-@pytest.mark.xfail(strict=True, reason="a change of the session id leaves no line in the timeline")
+@pytest.mark.xfail(strict=True, reason="a change of the session id leaves no line that names the other one")
 def test_03_another_id_is_a_line_of_the_timeline(server: Server, scripted: Bench) -> None:
     async def other(asked: Asked, reply: Reply) -> None:
         await reply.result(asked, **{"mcp-session-id": "other-" + asked.headers["mcp-session-id"]})
@@ -78,7 +78,7 @@ def test_03_another_id_is_a_line_of_the_timeline(server: Server, scripted: Bench
     scripted.settle()
     (line,) = scripted.timeline(scripted.connection(session_id), "session_id_changed")
     assert (line["kind"], line["status"]) == ("lifecycle", None)
-    assert line["note"] == f"{session_id} → other-{session_id}"
+    assert f"other-{session_id}" in f"{line['name']} {line['note']}"  # the first one stands in the row
 
 
 @pytest.mark.xfail(strict=True, reason="who follows the change is taken for a session that began before the recording")
