@@ -350,6 +350,7 @@ class Responses:
                 lengths.update(part.strip() for part in value.split(b","))
             elif name == b"transfer-encoding":
                 codings += [part.strip().lower() for part in value.split(b",")]
+        counted = bool(lengths)
         if codings:
             if codings[-1] == b"chunked":
                 self._chunks = Chunks()
@@ -363,7 +364,7 @@ class Responses:
                 self._left = int(length)
         else:
             self._until_close = True
-        plain = not lengths and (self._chunks is not None or not codings)
+        plain = not counted and (self._chunks is not None or not codings)
         if self._endpoints is not None and (status, method) == (200, b"GET") and host and plain:
             self._endpoint = EndpointEvent(self._endpoints, host, self._chunks) if _is_event_stream(lines) else None
 
