@@ -119,5 +119,19 @@ def test_a_bad_link_is_as_bad_with_the_tap_as_without(
         assert recorded == [case.expected(client, side)], side
 
 
+@pytest.mark.xfail(
+    strict=True,
+    reason="Stream.close takes SERVER_RESET for the server's doing even where the client had ended before: a server "
+    "that answers a client's leaving with a reset is recorded as connection_lost",
+)
+def test_a_server_that_resets_after_its_client_has_left_was_not_lost(chain_to: Callable[[str], Chain]) -> None:
+    links = chain_to("sample")
+    # the client gives up on an answer that stands still; only then does the link to the server break
+    seen = links.play("raw-modern", Faults(down=(StopReading(PROGRESS),), when=b'"import_catalog"'), "server")
+    assert "ReadTimeout" in [step["failed"] for step in seen.client_saw]
+    recorded = [verdict(row) for row in links.record(reset=True) if row["name"] == "import_catalog"]
+    assert recorded == [LEFT]
+
+
 def verdict(row: dict[str, Any]) -> Verdict:
     return row["type"], row["status"], row["failure_reason"], row["error_code"]
