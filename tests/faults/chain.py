@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,9 @@ from tests.faults.injector import Faults, Injector
 from tests.tap import Tap, running
 
 Row = dict[str, Any]
+
+#: Seconds after which a message that still waits for its answer is taken to wait for good.
+SETTLED = 2.0
 
 #: Where the fault is: between the client and the server, or on one side of the tap.
 SIDES = ("client", "server")
@@ -56,13 +60,12 @@ class Chain:
             while sock.recv(65536):
                 pass
         query = f"SELECT pk FROM timeline WHERE path = '{path}' AND status <> 'waiting_for_response'"
-        self.tap.until(lambda: self.tap.rows(query) and not self._waiting())
+        self.tap.until(lambda: self.tap.rows(query))
         since, self._since = self._since, self.tap.rows(query)[0]["pk"]
+        waiting = f"SELECT 1 FROM timeline WHERE pk > {since} AND status = 'waiting_for_response'"
+        deadline = time.monotonic() + SETTLED
+        self.tap.until(lambda: not self.tap.rows(waiting) or time.monotonic() > deadline)
         return self.tap.rows(f"SELECT * FROM events WHERE pk > {since} AND pk < {self._since} ORDER BY pk")
-
-    def _waiting(self) -> bool:
-        """Whether a connection is open that a client or a server has still to end, or something waits in one."""
-        return bool(self.tap.rows("SELECT 1 FROM timeline WHERE status = 'waiting_for_response'"))
 
 
 @contextlib.contextmanager

@@ -73,7 +73,7 @@ class Throttle:
         async for data in pieces:
             for at in range(0, len(data), step):
                 yield data[at : at + step]
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(min(step, len(data) - at) / self.rate)
 
 
 @dataclass(frozen=True)
