@@ -85,13 +85,14 @@ class Live:
     start_seq: int = 0  # the line of the timeline that is kept for session_start
     open: int = 0  # exchanges that have not ended
     waiting: dict[tuple[Direction, bytes], Event] = field(default_factory=dict)
+    parked: set[Event] = field(default_factory=set)  # those whose own exchange has ended: another brings the answer
     progress: dict[bytes, Event] = field(default_factory=dict)  # progress token -> the request that named it
     answered: dict[bytes, Event] = field(default_factory=dict)  # id -> the request, of the last answers
     cursors: dict[str, Event | None] = field(default_factory=dict)  # id of an SSE event -> request of its stream
     tasks: dict[str, Event] = field(default_factory=dict)  # task id -> the request that was answered by it
     tries: dict[tuple[str, str | None], Try] = field(default_factory=dict)  # last call of each name
     accepted: bool = False  # by the server: no longer pending
-    warned: bool = False  # that an answer carried another session id
+    alias: str | None = None  # another session id that an answer carried
     last_id: int | None = None  # the last integer id of a request, and the ones before it
     ids: dict[int, None] = field(default_factory=dict)
     starts: int = 1  # start markers that were seen on it
@@ -107,10 +108,23 @@ class Live:
         self.row.seq += 1
         return self.row.seq
 
-    def wait(self, direction: Direction, key: bytes, event: Event) -> None:
-        """Remember a request until its answer comes."""
-        if len(self.waiting) < MAX_WAITING:
-            self.waiting[direction, key] = event
+    def wait(self, direction: Direction, key: bytes, event: Event) -> Event | None:
+        """Remember a request until its answer comes; return the one that cannot be waited for because of that.
+
+        An id that is in flight a second time is that of the newer request; beyond the bound none is remembered.
+        """
+        if len(self.waiting) >= MAX_WAITING:
+            return event
+        before = self.waiting.get((direction, key))
+        self.waiting[direction, key] = event
+        return before
+
+    def park(self, event: Event) -> bool:
+        """Wait for a request of the client beyond the end of its exchange, if it is remembered."""
+        remembered = self.waiting.get((Direction.TO_SERVER, (event.jsonrpc_id or "").encode())) is event
+        if remembered:
+            self.parked.add(event)
+        return remembered
 
     def use_id(self, number: int | None) -> None:
         """Note an id, where it is an integer of ordinary size."""
@@ -139,6 +153,7 @@ class Live:
         found = self.waiting.get((direction, key))
         if found is None or (event is not None and found is not event):
             return None
+        self.parked.discard(found)
         return self.waiting.pop((direction, key))
 
 
@@ -169,7 +184,7 @@ class Connections:
         self._by_key: dict[bytes, list[Live]] = {}  # oldest first
         self._by_stream: dict[int, list[Live]] = {}  # who used an open TCP connection, the last one last
         self._probes: dict[tuple[int | str, str], tuple[Event, int]] = {}
-        self._replaceable: dict[bytes, Live] = {}
+        self._replaceable: dict[bytes, list[Live]] = {}  # by who sends: ended by a 404 a moment ago
 
     def __len__(self) -> int:
         return len(self._live)
@@ -190,6 +205,8 @@ class Connections:
             live.row.era = Era.LEGACY
             live.accepted = True
             self._name(live, word)
+        if not live.key:  # adopted, or of an earlier run: now it is known who uses it
+            live.key = self._sender(x, None)
         return live
 
     def handed_out(self, x: Exchange, uri: str) -> Live:
@@ -210,6 +227,12 @@ class Connections:
         known = live.row.mcp_session_id
         return live.row.origin is Origin.HEADER and known is not None and known != self._session_word(session_id)
 
+    def rename(self, live: Live, session_id: str) -> str:
+        """Let a connection be found under another id, too; return the change in words. Its row keeps the first one."""
+        word = live.alias = self._session_word(session_id)
+        self._by_session.setdefault((live.row.upstream, word), live)
+        return f"{live.row.mcp_session_id} → {word}"
+
     def of_endpoint(self, x: Exchange) -> Live | None:
         """Return the connection whose messages are sent to this very URL, if there is one."""
         return self._by_endpoint.get((x.stream.upstream, x.request.target)) if self._by_endpoint else None
@@ -219,12 +242,10 @@ class Connections:
         live = self._new(x, Origin.DERIVED, at_us)
         live.row.era = Era.LEGACY
         live.key = self._sender(x, None)
-        before = self._replaceable.pop(live.key, None)
-        if before is not None and at_us - (before.row.ended_us or 0) <= REPLACE_US:
-            known = (before.row.client_name, before.row.client_version)
-            if client is None or (client.name, client.version) == known:
-                live.row.replaces = before.row.id
-                live.row.session_id = before.row.session_id
+        before = self._replaced(live.key, x, client, at_us)
+        if before is not None:
+            live.row.replaces = before.row.id
+            live.row.session_id = before.row.session_id
         return live
 
     def accept(self, live: Live, session_id: str | None) -> None:
@@ -333,7 +354,7 @@ class Connections:
             at_us,
         )
         if reason is EndReason.SESSION_NOT_FOUND:
-            self._replaceable[live.key] = live
+            self._replaceable.setdefault(live.key, []).append(live)
         if live.key:
             self._unkey(live)
         if live.endpoint is not None:
@@ -371,7 +392,11 @@ class Connections:
                 row.state = ConnectionState.DISCONNECTED
                 self._changed(row)
         self._probes = {k: v for k, v in self._probes.items() if at_us - v[1] <= PROBE_US}
-        self._replaceable = {k: v for k, v in self._replaceable.items() if at_us - (v.row.ended_us or 0) <= REPLACE_US}
+        self._replaceable = {
+            key: recent
+            for key, lives in self._replaceable.items()
+            if (recent := [live for live in lives if at_us - (live.row.ended_us or 0) <= REPLACE_US])
+        }
         self._forget()
         return over
 
@@ -382,6 +407,23 @@ class Connections:
             self._live[id(row)] = live
             if row.mcp_session_id is not None:
                 self._by_session[row.upstream, row.mcp_session_id] = live
+
+    def _replaced(self, key: bytes, x: Exchange, client: Implementation | None, at_us: int) -> Live | None:
+        """Return the connection that an `initialize` makes good for, if there is no doubt which."""
+        lives = self._replaceable.get(key, [])
+        name = (client.name, client.version) if client is not None else (None, None)
+        alike = [
+            live
+            for live in lives
+            if at_us - (live.row.ended_us or 0) <= REPLACE_US
+            and (None in (live.row.client_name, name[0]) or (live.row.client_name, live.row.client_version) == name)
+        ]
+        # clients of one identity may have lost their sessions together: the TCP connection tells which is which
+        mine = [live for live in alike if x.stream.number in live.streams]
+        found = mine[-1] if mine else alike[0] if len(alike) == 1 else None
+        if found is not None:
+            lives.remove(found)
+        return found
 
     # Who sends
 
@@ -448,8 +490,9 @@ class Connections:
         for live in sorted(idle, key=lambda live: (not live.ended, live.row.last_active_us))[:excess]:
             del self._live[id(live.row)]
             self._unkey(live)
-            if live.row.mcp_session_id is not None:
-                self._by_session.pop((live.row.upstream, live.row.mcp_session_id), None)
+            for word in (live.row.mcp_session_id, live.alias):
+                if word is not None and self._by_session.get((live.row.upstream, word)) is live:
+                    del self._by_session[live.row.upstream, word]
 
 
 _Key = TypeVar("_Key")

@@ -232,6 +232,12 @@ class Exchange:
         else:
             self._later.append(lambda: self.stream.observer.frame(self, frame, at_us))
 
+    def _endpoint(self, uri: str, at_us: int) -> None:
+        if self.announced:
+            self.stream.observer.endpoint(self, uri, at_us)
+        else:
+            self._later.append(lambda: self.stream.observer.endpoint(self, uri, at_us))
+
     def _take_events(self, reader: SseReader, data: bytes, at_us: int) -> None:
         for event in reader.feed(data):
             elapsed = at_us - self.at_us
@@ -245,13 +251,13 @@ class Exchange:
             if event.data is None:
                 self.message((jsonrpc.Unparsed(TOO_LARGE), b""), at_us)
             elif event.type == "endpoint" and self.request.method == "GET":
-                self.stream.observer.endpoint(self, event.data.decode("utf-8", "replace"), at_us)
+                self._endpoint(event.data.decode("utf-8", "replace"), at_us)
             elif event.data and event.type == "message":  # an empty one primes the cursor (2025-11-25)
                 for frame in jsonrpc.read(event.data):
                     self.message(frame, at_us)
 
     def _take_json(self, pieces: list[bytes], data: bytes, at_us: int) -> None:
-        if self.lasting:
+        if self.lasting and b"\n" in data:
             # a lasting request may be answered by one JSON message a line, without an end
             *lines, rest = (b"".join(pieces) + data).split(b"\n")
             pieces[:] = [rest] if rest else []

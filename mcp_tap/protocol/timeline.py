@@ -109,15 +109,20 @@ class Timelines:
 
     def end(self, live: Live, reason: EndReason, at_us: int) -> None:
         """End a connection with a line of its timeline, and give up what still waits in it."""
+        self.give_up(live, reason, at_us)
+        live.progress.clear()
+        self._connections.end(live, reason, at_us)
+        self.line(live, "session_end", at_us, reason.value)
+
+    def give_up(self, live: Live, reason: EndReason, at_us: int) -> None:
+        """Wait no longer for anything in a connection."""
         for event in list(live.waiting.values()):
             if event.status is Status.WAITING:
                 text = "the session ended before the answer"
                 verdict = Verdict(Status.FAILED, FailureReason.ABANDONED, reason.value, text)
                 self.finish(event, verdict, max(at_us, event.at_us))
         live.waiting.clear()
-        live.progress.clear()
-        self._connections.end(live, reason, at_us)
-        self.line(live, "session_end", at_us, reason.value)
+        live.parked.clear()
 
     def reopen(self, live: Live, at_us: int) -> None:
         """Take up a connection that had ended."""

@@ -58,6 +58,8 @@ class _Link:
     asked: list[Event] = field(default_factory=list)  # the messages of the request
     unanswered: dict[bytes, Event] = field(default_factory=dict)  # those of them that wait, by id
     opening: Envelope | None = None  # the message whose answer decides about the connection
+    unheard: list[Event] = field(default_factory=list)  # requests of the server that no session ties an answer to
+    refusal: Verdict | None = None  # the error of an answer to what was no readable message
     unparsed: str | None = None  # why part of the answer could not be read
     resumed: Event | None = None  # the request whose stream a GET with Last-Event-ID goes on with
     replayed: int = 0  # SSE events that had come before
@@ -106,7 +108,9 @@ class Tracker:
     def stop(self, at_us: int) -> None:
         """End everything, because the recording ends."""
         for live in self.connections.all():
-            if not live.ended:
+            if live.ended:
+                self._timelines.give_up(live, EndReason.SHUTDOWN, at_us)  # what came after its end
+            else:
                 self._timelines.end(live, EndReason.SHUTDOWN, at_us)
 
     def lost(self, stream: Stream, pieces: int) -> None:
@@ -167,11 +171,11 @@ class Tracker:
             self.connections.accept(live, session_id.decode("latin-1")[:MAX_WORD] if session_id else None)
         elif not live.accepted and live.key:
             self._timelines.started(live, x.at_us)
-        elif b"mcp-session-id" in headers and not live.warned:
+        elif b"mcp-session-id" in headers and live.alias is None:
             named = headers[b"mcp-session-id"].decode("latin-1")[:MAX_WORD]
             if self.connections.names_another(live, named):
-                live.warned = True
-                self._timelines.line(live, "session_id_changed", at_us, "the server answered with another session id")
+                changed = self.connections.rename(live, named)
+                self._timelines.line(live, "session_id_changed", at_us, changed)
         for event in link.asked:
             if event.kind is Kind.NOTIFICATION and event.status is Status.WAITING:
                 self._timelines.finish(event, SUCCESS, at_us)
@@ -242,11 +246,12 @@ class Tracker:
                 self._ledger.changed(event)
         if link.event is not None:
             self._judge_http(x, link.event, how, at_us)
+        for event in link.unheard:
+            self._timelines.finish(event, Verdict(Status.FAILED, FailureReason.ABANDONED, "no_session"), at_us)
         live = link.live
         if live is None:
             return
         live.row.response_bytes += x.response_size
-        live.row.dropped += x.lost
         self.connections.leave(live, at_us)
         if status == 404 and link.era is Era.LEGACY and b"mcp-session-id" in x.request.headers and not live.ended:
             self._timelines.end(live, EndReason.SESSION_NOT_FOUND, at_us)
@@ -387,7 +392,9 @@ class Tracker:
             if event.type == "notifications/cancelled":
                 self._cancelled(live, Direction.TO_SERVER, message, at_us)
             return
-        live.wait(Direction.TO_SERVER, message.key, event)
+        unawaited = live.wait(Direction.TO_SERVER, message.key, event)
+        if unawaited in live.parked:
+            self._give_up(live, unawaited, at_us)
         live.use_id(_integer(message.id))
         params = message.params
         if params is not None:
@@ -427,6 +434,12 @@ class Tracker:
         if event is not None and event.status is Status.WAITING:
             self._timelines.finish(event, Verdict(Status.FAILED, FailureReason.CANCELLED, "cancelled"), at_us)
 
+    def _give_up(self, live: Live, event: Event | None, at_us: int) -> None:
+        """Wait no longer for a request whose id is in flight a second time."""
+        if event is not None and event.status is Status.WAITING:
+            live.parked.discard(event)
+            self._timelines.finish(event, Verdict(Status.FAILED, FailureReason.ABANDONED, "id_reused"), at_us)
+
     # Messages of the server
 
     def _server_message(self, x: Exchange, message: Envelope, data: bytes, at_us: int) -> None:
@@ -444,8 +457,10 @@ class Tracker:
                 self._cancelled(live, Direction.TO_CLIENT, message, at_us)
             elif live is not None and message.params is not None:
                 operations.link_task(live, event, message.params)
-        elif live is not None:
-            live.wait(Direction.TO_CLIENT, message.key, event)
+        elif live is None:
+            link.unheard.append(event)
+        else:
+            self._give_up(live, live.wait(Direction.TO_CLIENT, message.key, event), at_us)
 
     def _parent(self, link: _Link, message: Envelope) -> Event | None:
         """Return the request that a message of the server is about: named by its progress token, else by its stream."""
@@ -471,6 +486,8 @@ class Tracker:
             again = link.live.answered[message.key]
             again.note = "answered again on a resumed stream"
             self._ledger.changed(again)
+        elif link.event is not None and _error(message) is not None and _http_status(x) >= 400:
+            link.refusal = of_error(_error(message), _http_status(x))
         else:
             self._orphan(x, message, data, Direction.TO_CLIENT, at_us)
 
@@ -536,10 +553,12 @@ class Tracker:
         link: _Link = x.link
         resumable = link.era is Era.LEGACY and x.last_event_id is not None
         live = link.live
-        if live is not None and live.endpoint is not None and not live.ended and how is Ended.COMPLETE and x.succeeded:
-            return  # the answer comes on the GET stream (2024-11-05)
-        if resumable and how in (Ended.COMPLETE, Ended.SERVER_GONE, Ended.CLIENT_GONE):
-            return  # the stream may go on by a GET with Last-Event-ID (2025-11-25): it waits
+        if live is not None:
+            # the answer comes on the GET stream (2024-11-05), or on a GET with Last-Event-ID (2025-11-25)
+            elsewhere = live.endpoint is not None and not live.ended and how is Ended.COMPLETE and x.succeeded
+            later = resumable and how in (Ended.COMPLETE, Ended.SERVER_GONE, Ended.CLIENT_GONE)
+            if (elsewhere or later) and live.park(event):
+                return
         self._ledger.times(event, x)
         event.dropped = x.lost
         event.response_bytes = x.response_size
@@ -569,15 +588,17 @@ class Tracker:
         if x.stream.own_answer:
             event.note = "answered by the tap itself"
         elif link.replayed:
-            event.note = f"{link.replayed} events came again"
-        if event.outcome is None and link.unparsed is not None:
+            again = "1 event" if link.replayed == 1 else f"{link.replayed} events"
+            event.note = f"{event.note}; {again} came again"
+        # a document of OAuth is JSON, and nobody said that it is JSON-RPC
+        if event.outcome is None and link.unparsed is not None and (x.is_sse or link.live is not None):
             event.outcome, event.note = Outcome.UNPARSED, link.unparsed
         status = _http_status(x)
         streamed = how in (Ended.CLIENT_GONE, Ended.STOPPED) and 0 < status < 300 and x.lasting
         # 405 to a GET or a DELETE says that the server offers no such thing, 404 to a DELETE that it is done already
         declined = (status, x.request.method) in ((405, "GET"), (405, "DELETE"), (404, "DELETE"))
         if how is Ended.COMPLETE and status >= 400 and not declined:
-            verdict = of_http(status, _error_text(x))
+            verdict = link.refusal or of_http(status, _error_text(x))
         elif how is Ended.COMPLETE or streamed:
             verdict = SUCCESS
         else:
@@ -588,6 +609,9 @@ class Tracker:
         link: _Link = x.link
         if link.event is None:
             link.event = self._ledger.http(x, reason)
+            resumed = x.request.headers.get(b"last-event-id")
+            if resumed is not None and reason is None:
+                link.event.note = self._ledger.word(f"resumed from {resumed.decode('utf-8', 'replace')}")
             if link.live is not None:
                 self._timelines.attach(link.live, link.event)
 

@@ -473,6 +473,7 @@ def test_lost_pieces_are_marked() -> None:
     wire, tcp = opened()
     tcp.post(call(1), **LEGACY)
     wire.now += MS
+    wire.tracker.lost(tcp.stream, 3)
     tcp.stream.lose(3, wire.now)
     event = wire.one("tools/call")
     assert (event.status, event.failure_reason, event.dropped) == (Status.FAILED, FailureReason.ABANDONED, 3)
@@ -565,7 +566,7 @@ def test_a_resumed_stream_that_repeats_itself() -> None:
     assert [event.name for event in wire.events if event.type == "notifications/progress"] == ["1", "2"]
     assert (tool.status, tool.note) == (Status.SUCCEEDED, "answered again on a resumed stream")
     assert "response" not in wire.types()
-    assert wire.one("http").note == "1 events came again"
+    assert wire.one("http").note == "resumed from e-0; 1 event came again"
 
 
 def test_what_comes_on_a_resumed_stream_belongs_to_the_first_request() -> None:

@@ -145,7 +145,6 @@ def test_28_a_stream_that_is_resumed_belongs_to_the_same_row(server: Server, tap
     assert row["errors"] == 0
 
 
-@pytest.mark.xfail(strict=True, reason="the id from which a stream is resumed is not recorded")
 def test_28_the_id_from_which_a_stream_is_resumed_is_noted(server: Server, tap: Bench) -> None:
     async def converse(http: httpx.AsyncClient, headers: dict[str, str]) -> None:
         await cut_and_resume(http, tap.url, headers, [])
