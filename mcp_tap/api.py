@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import orjson
@@ -14,11 +15,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mcp_tap import __version__
+from mcp_tap.config import Proxy
 from mcp_tap.recorder import Recorder
 
 
-def desk(recorder: Recorder, *, upstream: str, reach: Callable[[], Awaitable[str]]) -> Starlette:
-    """Return the application of the admin listener. ``reach`` says in words how connecting to the server goes."""
+def desk(recorder: Recorder, *, proxies: Sequence[Proxy], reach: Callable[[Proxy], Awaitable[str]]) -> Starlette:
+    """Return the application of the admin listener. ``reach`` says in words how connecting to a server goes."""
     began = time.monotonic()
 
     async def healthz(_: Request) -> Response:
@@ -39,8 +41,14 @@ def desk(recorder: Recorder, *, upstream: str, reach: Callable[[], Awaitable[str
         )
 
     async def readyz(_: Request) -> Response:
-        """Say that the tap listens. The server's state is told but decides nothing: it may be slower than its tap."""
-        return _json({"status": "ready", "upstream": upstream, "upstream_state": await reach()})
+        """Say that the tap listens. How the servers are is told but decides nothing: they may be slower."""
+        states = await asyncio.gather(*map(reach, proxies))
+        upstreams = [
+            {"name": proxy.name or None, "upstream": proxy.upstream.url, "proxy": proxy.url, "upstream_state": state}
+            for proxy, state in zip(proxies, states, strict=True)
+        ]
+        first = {key: upstreams[0][key] for key in ("upstream", "upstream_state")}
+        return _json({"status": "ready", **first, "upstreams": upstreams})
 
     return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz)])
 

@@ -26,7 +26,7 @@ from starlette.types import ASGIApp
 from mcp_tap import __version__
 from mcp_tap.api import desk
 from mcp_tap.channel import Kind, encode, encode_json
-from mcp_tap.config import Settings
+from mcp_tap.config import Proxy, Settings
 from mcp_tap.model import Batch, ConnectionStatus, Direction, Status, TapError, hash_session_id
 from mcp_tap.model import Kind as EventKind
 from mcp_tap.protocol.redact import Redactor
@@ -93,7 +93,7 @@ async def _record(settings: Settings, channel: socket.socket, desk_socket: socke
     keep = settings.record.keep
     keep_us = None if keep is None else int(keep * 1_000_000)
     recorder = Recorder(tracker, writer, written=window.show, notice=window.live.notice, keep_us=keep_us)
-    server = _Server(desk(recorder, upstream=settings.proxy.upstream.url, reach=lambda: _reach(settings)))
+    server = _Server(desk(recorder, proxies=settings.proxies, reach=_reach))
     serving = asyncio.create_task(server.serve(sockets=[desk_socket]))
     await loop.create_connection(lambda: recorder, sock=channel)
     recorder.say(encode(0, Kind.READY, time.monotonic_ns()))
@@ -122,13 +122,16 @@ async def _continue(tracker: Tracker, writer: Writer, settings: Settings) -> Non
     tracker.connections.restore(await writer.recent(now_us - CONTINUED_US, MAX_CONTINUED))
 
 
-async def _reach(settings: Settings) -> str:
-    """Connect to the server once and say in words how that went. It is sent nothing."""
+async def _reach(proxy: Proxy) -> str:
+    """Connect to a server once and say in words how that went. It is sent nothing."""
     began = time.perf_counter()
-    upstream = settings.proxy.upstream
+    upstream = proxy.upstream
     try:
-        async with asyncio.timeout(settings.proxy.connect_timeout):
-            _, writer = await asyncio.open_connection(upstream.host, upstream.port)
+        async with asyncio.timeout(proxy.connect_timeout):
+            if upstream.socket:
+                _, writer = await asyncio.open_unix_connection(upstream.socket)
+            else:
+                _, writer = await asyncio.open_connection(upstream.host, upstream.port)
     except TimeoutError:
         return "does not answer (timed out)"
     except OSError as error:
@@ -141,15 +144,16 @@ async def _reach(settings: Settings) -> str:
 
 async def _watch(settings: Settings, window: _Window, recorder: Recorder) -> None:
     """Say what runs where, and keep the status line."""
-    note = await _reach(settings)
+    notes = await asyncio.gather(*map(_reach, settings.proxies))
     reader = await open_reader(settings.record.store)
     try:
         summary = await reader.summary()
     finally:
         await reader.close()
-    window.live.banner(settings, version=__version__, upstream_note=note, summary=summary)
-    if not note.startswith("connected"):
-        window.live.notice(f"warning: {settings.proxy.upstream.url} {note}; waiting for it")
+    window.live.banner(settings, version=__version__, upstream_notes=notes, summary=summary)
+    for proxy, note in zip(settings.proxies, notes, strict=True):
+        if not note.startswith("connected"):
+            window.live.notice(f"warning: {proxy.upstream.url} {note}; waiting for it")
     while True:
         window.status(recorder)
         await asyncio.sleep(0.25)

@@ -11,7 +11,7 @@ import shutil
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final, Literal
 
@@ -327,11 +327,13 @@ class Live:
         self._reported = 0
         self._second, self._shown, self._skipped = 0, 0, 0
 
-    def banner(self, settings: Settings, *, version: str, upstream_note: str, summary: Summary | None) -> None:
-        """Say what runs where. ``upstream_note`` is how connecting to the server went, in words."""
+    def banner(
+        self, settings: Settings, *, version: str, upstream_notes: Sequence[str], summary: Summary | None
+    ) -> None:
+        """Say what runs where. ``upstream_notes`` are how connecting to each server went, in words."""
         if self._format == "none":
             return
-        lines = ["", *banner_lines(settings, version=version, upstream_note=upstream_note, summary=summary), ""]
+        lines = ["", *banner_lines(settings, version=version, upstream_notes=upstream_notes, summary=summary), ""]
         if self._format == "text" and self._out_terminal:
             self._write("".join(f"{line}\n" for line in lines))
         else:
@@ -469,9 +471,11 @@ class Live:
             return shutil.get_terminal_size().columns
 
 
-def banner_lines(settings: Settings, *, version: str, upstream_note: str, summary: Summary | None) -> list[str]:
+def banner_lines(
+    settings: Settings, *, version: str, upstream_notes: Sequence[str], summary: Summary | None
+) -> list[str]:
     """Return the lines that say what runs where."""
-    proxy, record = settings.proxy, settings.record
+    record = settings.record
     store = record.store.removeprefix("sqlite:///") if record.store.startswith("sqlite:///") else record.store
     home = str(Path.home())
     store = f"~{store[len(home) :]}" if store.startswith(f"{home}/") else store
@@ -483,9 +487,13 @@ def banner_lines(settings: Settings, *, version: str, upstream_note: str, summar
     held = []
     if summary is not None:
         held = [counted(summary.sessions, "session"), size(summary.file_bytes)]
-    rows = [
-        ("upstream", proxy.upstream.url, upstream_note),
-        ("proxy", f"http://{proxy.listen}{proxy.upstream.path}", "← give this URL to your MCP client"),
+    rows = []
+    for proxy, note in zip(settings.proxies, upstream_notes, strict=True):
+        named = f"{proxy.name}: " if proxy.name else ""
+        rows.append(("upstream", proxy.upstream.url, f"{named}{note}"))
+        what = "clients connect to this socket" if proxy.listen.socket else "give this URL to your MCP client"
+        rows.append(("proxy", proxy.url, f"← {what}"))
+    rows += [
         ("desk", f"http://{settings.admin.listen}", "health of the tap"),
         ("record", store, ", ".join([*held, bodies, kept])),
     ]

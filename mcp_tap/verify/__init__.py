@@ -23,7 +23,8 @@ from urllib.parse import urlsplit
 import click
 
 from mcp_tap.model import Era, TapError, UpstreamError
-from mcp_tap.relay.listener import upstream_tls, why_not
+from mcp_tap.relay.listener import why_not
+from mcp_tap.relay.sockets import upstream_tls
 from mcp_tap.ui.terminal import paint
 from mcp_tap.ui.text import counted, harmless, json_line
 from mcp_tap.verify.comparison import Compared, compare

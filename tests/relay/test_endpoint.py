@@ -198,8 +198,8 @@ def test_no_more_is_kept_than_the_bound(before: bytes, size: int, step: int) -> 
 
 
 PARTS = st.sampled_from(
-    [EVENT, MESSAGE, b":\r\n", b"\r", b"\n", b"\r\n", b"data", b"event: endpoint\n", b"\xef\xbb\xbf", b"\x00", b"id: 3\n",
-     b"data: https://server.example/\r"]
+    [EVENT, MESSAGE, b":\r\n", b"\r", b"\n", b"\r\n", b"data", b"event: endpoint\n", b"\xef\xbb\xbf", b"\x00",
+     b"data: https://server.example/\r", b"id: 3\n"]
 )  # fmt: skip
 
 

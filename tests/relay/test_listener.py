@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import socket
 import ssl
-import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -23,6 +21,7 @@ from mcp_tap.relay import streams as streams_module
 from mcp_tap.relay.listener import Listener, host_check, host_to_send, notices, why_not
 from mcp_tap.relay.sockets import listening_sockets
 from mcp_tap.relay.streams import Streams
+from tests.certificate import make
 from tests.relay.cases import CALL, OK
 from tests.relay.compare import Collector
 
@@ -160,20 +159,7 @@ def test_connecting_that_takes_too_long_is_a_504() -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("needs the openssl program to make a certificate")
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    key = path.with_suffix(".key")
-    command = [
-        *(openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"),
-        *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
-        *("-keyout", str(key), "-out", str(path)),
-    ]
-    subprocess.run(command, check=True, capture_output=True)
-    with path.open("a") as file:
-        file.write(key.read_text())
-    return path
+    return make(tmp_path_factory.mktemp("tls"))
 
 
 def with_tls_server(certificate: Path, work: Callable[[int, list[bytes], list[str | None]], Awaitable[None]]) -> None:

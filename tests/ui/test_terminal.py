@@ -10,16 +10,17 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import IO, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_tap.config import Admin, Proxy, Record, Settings, Upstream
+from mcp_tap.config import Address, Admin, Proxy, Record, Settings, Upstream, parse_upstream
 from mcp_tap.store import Row, Summary
 from mcp_tap.ui import terminal
-from mcp_tap.ui.terminal import Lines, Live, Outlet, failure_text, status_word, wants_color
+from mcp_tap.ui.terminal import Lines, Live, Outlet, banner_lines, failure_text, status_word, wants_color
 from mcp_tap.ui.text import columns, harmless
 
 SESSION: Row = {
@@ -218,7 +219,7 @@ def test_text_into_a_pipe_has_no_status_line_and_no_escapes() -> None:
 def test_format_none_says_only_what_must_be_said() -> None:
     with pipe() as (out, written), pipe() as (err, said):
         live = Live(out, err, format="none", color=False)
-        live.banner(settings(), version="0.1", upstream_note="", summary=None)
+        live.banner(settings(), version="0.1", upstream_notes=[""], summary=None)
         live.show([(event(1), None)])
         live.notice("warning: store fails")
         live.close()
@@ -303,7 +304,7 @@ def test_on_a_terminal_the_status_stays_last(monkeypatch: pytest.MonkeyPatch) ->
     with os.fdopen(follower, "w") as tty:
         live = Live(tty, tty, format="text", color=True, width=80)
         live.banner(
-            settings(), version="0.1.0", upstream_note="connected in 1 ms", summary=Summary(12, 1, 99, 3_100_000)
+            settings(), version="0.1.0", upstream_notes=["connected in 1 ms"], summary=Summary(12, 1, 99, 3_100_000)
         )
         live.status(sessions=2, active=1, calls=8, errors=2, p95_ms=2100, overhead_ms=0.4)
         live.show([(event(1), None)])
@@ -359,6 +360,19 @@ def test_an_outlet_keeps_the_order() -> None:
         assert written().split() == [str(number) for number in range(100)]
         assert not outlet.put(0, b"late\n")
         assert outlet.dropped == 1
+
+
+def test_each_server_is_shown_with_its_listener() -> None:
+    further = Proxy(parse_upstream("http://unix:/run/b.sock:/b"), Address("", 0, "/run/tap.sock"), name="b")
+    lines = banner_lines(
+        replace(settings(), others=(further,)), version="1", upstream_notes=["connected", "timed out"], summary=None
+    )
+    assert [line.split(maxsplit=2) for line in lines[1:5]] == [
+        ["upstream", "http://localhost:9000/mcp", "connected"],
+        ["proxy", "http://127.0.0.1:6278/mcp", "← give this URL to your MCP client"],
+        ["upstream", "http://unix:/run/b.sock:/b", "b: timed out"],
+        ["proxy", "http://unix:/run/tap.sock:/b", "← clients connect to this socket"],
+    ]
 
 
 def settings() -> Settings:
