@@ -180,7 +180,8 @@ def morning() -> Iterator[Batch]:
     vscode.call("tools/list", "10:40:00.200", 3.6, response_bytes=8000)
     vscode.tools("10:40:00.203", "search_products", "create_payment", "refund_order")
     vscode.call("tools/call", "10:41:17.000", 55.0, "refund_order")
-    vscode.call("tools/call", "10:42:03.500", None, "export_orders")
+    streamed = {"http_status": 200, "sse_events": [212_000, 718_000], "last_byte_us": 718_000}
+    vscode.call("tools/call", "10:42:03.500", None, "export_orders", **streamed)
     vscode.connection.open_streams = 1
     yield vscode.batch
 
