@@ -3,7 +3,7 @@
 `python -m tests.faults.server` prints its port, and then lines of JSON: how each call of `slow_report` fares, and
 when, on the monotonic clock in ns. Its tools take their time and say what time it is:
 
-- `import_catalog` tells its progress every 200 ms, with the wall clock in µs as the message;
+- `import_catalog` takes `steps`, and tells its progress every 200 ms, with the wall clock in µs as the message;
 - `slow_report` takes half a minute. In the modern era it is cancelled with its stream, as the specification has it; in
   the legacy era it goes on, and says so after half a second.
 """
@@ -31,7 +31,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mcp_tap.demo.server import SampleServer
 from mcp_tap.demo.shop import Caller, Json
 
-#: Seconds between two steps of `import_catalog`, and how many there are.
+#: Seconds between two steps of `import_catalog`, and how many there are where nothing is said.
 STEP: Final = 0.2
 STEPS: Final = 4
 
@@ -51,10 +51,11 @@ CODINGS: Final[dict[str, Callable[[bytes], bytes]]] = {
 }
 
 
-async def import_catalog(_: Json, caller: Caller) -> Json:
-    for step in range(1, STEPS + 1):
+async def import_catalog(arguments: Json, caller: Caller) -> Json:
+    steps = arguments.get("steps", STEPS)
+    for step in range(1, steps + 1):
         await asyncio.sleep(STEP)
-        await caller.progress(step, STEPS, str(time.time_ns() // 1000))
+        await caller.progress(step, steps, str(time.time_ns() // 1000))
     return {"content": [{"type": "text", "text": "imported"}]}
 
 

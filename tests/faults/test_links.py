@@ -6,12 +6,14 @@ client that left, what breaks behind it like a server that was lost.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
+from mcp_tap.demo.client import Played, play
 from tests.faults.chain import SIDES, Chain
 from tests.faults.conversation import SERVER_OF, target_of
 from tests.faults.injector import (
@@ -123,6 +125,27 @@ def test_a_bad_link_is_as_bad_with_the_tap_as_without(
         assert tapped.server_saw == direct.server_saw, side
         recorded = [verdict(row) for row in links.record() if row["name"] in (target, "POST /mcp")]
         assert recorded == [case.expected(client, side)], side
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("name", ["single bytes", "delayed"])
+def test_the_clients_of_the_demonstration_get_along_with_a_slow_link(
+    name: str, chain_to: Callable[[str], Chain]
+) -> None:
+    links, faults = chain_to("sample"), CASES[name].faults
+    direct = links.between(demonstrate, faults)
+    assert (direct.sessions, direct.cancelled) == (3, 1)
+    for side in SIDES:
+        assert links.between(demonstrate, faults, side) == direct
+        calls = [row for row in links.record() if row["kind"] == "request" and row["direction"] == "client_to_server"]
+        assert len(calls) == direct.calls
+        failed = [row["failure_reason"] for row in calls if row["status"] == "failed"]
+        assert failed.count("cancelled") == direct.cancelled
+        assert len(failed) == direct.errors + direct.cancelled
+
+
+def demonstrate(url: str) -> Played:
+    return asyncio.run(play(url, once=True))
 
 
 @pytest.mark.xfail(
