@@ -91,6 +91,7 @@ class SocketFile(NamedTuple):
     path: str
     device: int
     inode: int
+    made_ns: int  # the number of a removed file goes to the next one
 
     @classmethod
     def of(cls, sock: socket.socket) -> SocketFile | None:
@@ -99,13 +100,13 @@ class SocketFile(NamedTuple):
             return None
         path = sock.getsockname()
         found = os.lstat(path)
-        return cls(path, found.st_dev, found.st_ino)
+        return cls(path, found.st_dev, found.st_ino, found.st_mtime_ns)
 
     def remove(self) -> None:
         """Remove it, unless another process has put its own in that place."""
         try:
             found = os.lstat(self.path)
-            if (found.st_dev, found.st_ino) == (self.device, self.inode):
+            if (found.st_dev, found.st_ino, found.st_mtime_ns) == (self.device, self.inode, self.made_ns):
                 Path(self.path).unlink()
         except OSError:
             pass  # gone, or no longer ours to remove

@@ -31,11 +31,13 @@ DECOY = b"GET / HTTP/1.1\r\nHost: decoy\r\n\r\n"  # in a body: looks like a head
 
 def exchange(name: str, ask: bytes, reply: bytes = OK) -> Case:
     """One request, one answer, and the client leaves."""
-    return Case(name, [send(ask), read(len(reply)), fin, end, close], [read(len(ask)), send(reply), end, close])
+    steps = [send(ask), read(len(reply)), fin, end, close]
+    return Case(name, steps, [read(len(ask)), send(reply), end, close], in_turn=True)
 
 
 def dripped(name: str, ask: bytes, reply: bytes, size: int = 1) -> Case:
-    return Case(name, [drip(ask, size), read(len(reply)), fin, end], [read(len(ask)), drip(reply, size), end, close])
+    steps = [drip(ask, size), read(len(reply)), fin, end]
+    return Case(name, steps, [read(len(ask)), drip(reply, size), end, close], in_turn=True)
 
 
 def refused(
@@ -49,6 +51,13 @@ def refused(
         framed=status,
         passed=passed,
     )
+
+
+def endpoint(name: str, head: bytes, events: bytes, edited: bytes, step: Step) -> Case:
+    """A stream of the 2024-11-05 transport, until its client has had the first message."""
+    steps = [send(request(b"GET", target=b"/sse")), read(head), read(events[-20:]), fin, end, close]
+    server = [read(b"\r\n\r\n"), send(head), step, end, close]
+    return Case(name, steps, server, edited=head + edited if edited != events else b"", in_turn=True)
 
 
 def ending(name: str, client: list[Step], server: list[Step]) -> Case:
@@ -65,6 +74,33 @@ CONNECT = b"CONNECT example:443 HTTP/1.1\r\nHost: " + HOST + b"\r\n\r\n"
 EXPECT = request(body=b"x" * 3000, extra=b"Expect: 100-continue\r\n")
 EXPECT_HEAD, EXPECT_BODY = EXPECT[:-3000], EXPECT[-3000:]
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+SENT_HOST = b"upstream.example:81"  # in framed mode
+ABSOLUTE = b"event: endpoint\r\ndata: http://" + SENT_HOST + b"/messages/?session_id=1\r\n\r\n"
+EDITED = ABSOLUTE.replace(SENT_HOST, HOST)
+RELATIVE = ABSOLUTE.replace(b"http://" + SENT_HOST, b"")
+FOREIGN = ABSOLUTE.replace(SENT_HOST, b"elsewhere.example")
+UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+
+
+def chunks(*data: bytes) -> bytes:
+    return chunked(*data).removesuffix(b"0\r\n\r\n")
+
+
+#: Name, head, what the server sends behind it, what a client gets of that in framed mode.
+ENDPOINTS = [
+    ("absolute endpoint", STREAM, chunks(ABSOLUTE, EVENT), chunks(EDITED, EVENT)),
+    ("absolute endpoint, then more in its chunk", STREAM, chunks(ABSOLUTE + EVENT), chunks(EDITED + EVENT)),
+    ("absolute endpoint in three chunks", STREAM, chunks(ABSOLUTE[:9], ABSOLUTE[9:40], ABSOLUTE[40:] + EVENT),
+     chunks(EDITED + EVENT)),
+    ("absolute endpoint after a comment", STREAM, chunks(b": hi\n\n", ABSOLUTE, EVENT),
+     chunks(b": hi\n\n", EDITED, EVENT)),
+    ("absolute endpoint until close", UNTIL_CLOSE, ABSOLUTE + EVENT, EDITED + EVENT),
+    ("relative endpoint", STREAM, chunks(RELATIVE, EVENT), chunks(RELATIVE, EVENT)),
+    ("endpoint elsewhere", STREAM, chunks(FOREIGN, EVENT), chunks(FOREIGN, EVENT)),
+    ("a second endpoint event", STREAM, chunks(EVENT[:-2] + b": x\r\n\r\n", ABSOLUTE, EVENT),
+     chunks(EVENT[:-2] + b": x\r\n\r\n", ABSOLUTE, EVENT)),
+]  # fmt: skip
 
 CASES: list[Case] = [
     # -- plain exchanges
@@ -228,6 +264,12 @@ CASES: list[Case] = [
         "head of a stream without a body yet",
         [send(request(b"GET")), read(STREAM), mark("client"), end, close],
         [read(b"\r\n\r\n"), send(STREAM), until("client"), send(b"0\r\n\r\n"), close],
+    ),
+    # -- the endpoint event of the 2024-11-05 transport
+    *(
+        endpoint(f"{name}, {how}", head, events, edited, step)
+        for name, head, events, edited in ENDPOINTS
+        for how, step in (("in one piece", send(events)), ("byte by byte", drip(events)))
     ),
     # -- switching protocols
     Case(

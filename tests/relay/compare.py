@@ -7,23 +7,29 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import uvloop
 
 from mcp_tap.channel import Kind
-from mcp_tap.config import Address, Proxy, Upstream
+from mcp_tap.config import Address, Proxy, Upstream, parse_upstream
 from mcp_tap.relay.listener import Listener
 from mcp_tap.relay.sockets import listening_sockets
 from mcp_tap.relay.streams import Streams
-from tests.relay.cases import CASES, HOST
+from tests.certificate import make
+from tests.relay.cases import CASES, HOST, SENT_HOST
 from tests.relay.script import PATIENCE, Case, Outcome, run
 
 MODES = ("blind", "framed")
-SENT_HOST = b"upstream.example:81"
+#: Other wires than TCP on both sides, all blind: a unix socket on both, TLS to the client, TLS to the server.
+WIRES = ("unix", "tls listener", "tls upstream")
 
 
 class Collector:
@@ -58,12 +64,20 @@ class Collector:
 
 
 class Bench:
-    """A listening socket for servers, and a relay of each mode in front of it."""
+    """A listening socket for servers, and a relay of each mode in front of it; another one on a unix socket."""
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Path) -> None:
+        self.certificate = make(directory)
+        self.client_tls = ssl.create_default_context(cafile=self.certificate)
+        self.server_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.server_tls.load_cert_chain(self.certificate)
+        self.sockets = {name: str(directory / name) for name in ("server", "tap")}
+        self.listening_unix = socket.socket(socket.AF_UNIX)
+        self.listening_unix.bind(self.sockets["server"])
+        self.listening_unix.listen()
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.addresses: dict[str, tuple[str, int]] = {"direct": self.listening.getsockname()}
-        self.feeds = {mode: Collector() for mode in MODES}
+        self.feeds = {mode: Collector() for mode in (*MODES, *WIRES)}
         self.listeners: dict[str, tuple[Listener, Streams]] = {}
         self.loop = uvloop.new_event_loop()
         self._ready = threading.Event()
@@ -77,8 +91,17 @@ class Bench:
     async def _relay(self) -> None:
         host, port = self.addresses["direct"]
         upstream = Upstream(f"http://{host}:{port}/mcp", "http", host, port, "/mcp")
-        for mode in MODES:
-            proxy = Proxy(upstream, Address("127.0.0.1", 0), host="keep" if mode == "blind" else SENT_HOST.decode())
+        secure = Upstream(f"https://localhost:{port}/mcp", "https", "localhost", port, "/mcp")
+        tap, server = Address("", 0, self.sockets["tap"]), parse_upstream(f"http://unix:{self.sockets['server']}:/mcp")
+        blind = Proxy(upstream, Address("127.0.0.1", 0), host="keep")
+        proxies = {
+            "blind": blind,
+            "framed": replace(blind, host=SENT_HOST.decode()),
+            "unix": replace(blind, upstream=server, listen=tap),
+            "tls listener": replace(blind, tls_cert=str(self.certificate)),
+            "tls upstream": replace(blind, upstream=secure, tls_ca=str(self.certificate)),
+        }
+        for mode, proxy in proxies.items():
             sockets = listening_sockets(proxy.listen)
             self.addresses[mode] = sockets[0].getsockname()
             streams = Streams(self.feeds[mode])
@@ -99,6 +122,7 @@ class Bench:
         self.loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
         self.listening.close()
+        self.listening_unix.close()
 
     def compare(self, case: Case, mode: str) -> list[str]:
         """Return what is different, in words."""
@@ -108,13 +132,28 @@ class Bench:
         tapped = run(case, self.listening, self.addresses[mode], expected)
         return list(differences(case, mode, direct, expected, tapped))
 
+    def compare_wire(self, case: Case, wire: str) -> list[str]:
+        """The same for another wire. Over TLS only bytes are compared: the end of one direction is that of both."""
+        self.feeds[wire].forget()
+        if wire == "unix":
+            direct = run(case, self.listening_unix, self.sockets["server"])
+            tapped = run(case, self.listening_unix, self.sockets["tap"], direct)
+        else:
+            tls = {"client_tls": self.client_tls} if wire == "tls listener" else {"server_tls": self.server_tls}
+            direct = run(case, self.listening, self.addresses["direct"])
+            tapped = run(case, self.listening, self.addresses[wire], direct, **tls)
+            direct = replace(direct, client_saw="fin", server_saw="fin")
+            tapped = replace(tapped, client_saw="fin") if wire == "tls listener" else tapped
+        return list(differences(case, wire, direct, direct, tapped))
+
 
 def as_expected(case: Case, mode: str, direct: Outcome) -> Outcome:
-    if mode == "blind":
+    if mode != "framed":
         return direct
     if case.framed is not None:
         return Outcome(case.passed.replace(HOST, SENT_HOST), "", case.first, "fin")
-    return Outcome(direct.server_got.replace(HOST, SENT_HOST), direct.server_saw, direct.client_got, direct.client_saw)
+    got = case.edited or direct.client_got
+    return Outcome(direct.server_got.replace(HOST, SENT_HOST), direct.server_saw, got, direct.client_saw)
 
 
 def differences(case: Case, mode: str, direct: Outcome, expected: Outcome, tapped: Outcome) -> Iterator[str]:
@@ -141,12 +180,13 @@ def _short(data: bytes) -> str:
 
 @contextmanager
 def bench() -> Iterator[Bench]:
-    made = Bench()
-    made.start()
-    try:
-        yield made
-    finally:
-        made.stop()
+    with tempfile.TemporaryDirectory() as directory:
+        made = Bench(Path(directory))
+        made.start()
+        try:
+            yield made
+        finally:
+            made.stop()
 
 
 def main(names: list[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterable
@@ -66,7 +67,8 @@ def drip(data: bytes, size: int = 1) -> Step:
     """Send piece by piece, each in a segment of its own as far as TCP_NODELAY goes."""
 
     def step(player: Player) -> None:
-        player.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if player.sock.family != socket.AF_UNIX:
+            player.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for at in range(0, len(data), size):
             player.sock.sendall(data[at : at + size])
 
@@ -91,8 +93,12 @@ def end(player: Player) -> None:
 
 
 def fin(player: Player) -> None:
-    """End this direction."""
-    player.sock.shutdown(socket.SHUT_WR)
+    """End this direction. TLS has no such thing: there it is the end of both."""
+    if isinstance(player.sock, ssl.SSLSocket):
+        player.sock = player.sock.unwrap()
+        player.ending = "fin"
+    else:
+        player.sock.shutdown(socket.SHUT_WR)
 
 
 def rst(player: Player) -> None:
@@ -132,6 +138,8 @@ class Case:
     framed: int | None = None
     passed: bytes = b""  # what of the client's bytes reaches the server all the same in that case
     first: bytes = b""  # what the client gets before our answer
+    edited: bytes = b""  # what the client gets in framed mode, where that differs
+    in_turn: bool = False  # one asks, one answers, and only then they part: as it is over TLS, too
 
 
 @dataclass(frozen=True)
@@ -144,16 +152,28 @@ class Outcome:
     client_saw: str
 
 
-def run(case: Case, listening: socket.socket, address: tuple[str, int], like: Outcome | None = None) -> Outcome:
-    """Play a case against whatever listens at the address and ends up at the listening socket.
+def run(
+    case: Case,
+    listening: socket.socket,
+    address: tuple[str, int] | str,
+    like: Outcome | None = None,
+    *,
+    client_tls: ssl.SSLContext | None = None,
+    server_tls: ssl.SSLContext | None = None,
+) -> Outcome:
+    """Play a case against whatever listens at the address (or unix socket) and ends up at the listening socket.
 
     ``like`` is what is expected: an end that is expected gets time to arrive, an open connection must stay open only
     for a moment.
     """
     marks = {name: threading.Event() for name in ("client", "server", "connected")}
-    client_sock = socket.create_connection(address, PATIENCE)
+    client_sock = _connected(address)
+    if client_tls is not None:
+        client_sock = client_tls.wrap_socket(client_sock, server_hostname="localhost")
     listening.settimeout(PATIENCE)
     server_sock, _ = listening.accept()
+    if server_tls is not None:
+        server_sock = server_tls.wrap_socket(server_sock, server_side=True)
     client, server = Player(client_sock, marks), Player(server_sock, marks)
     thread = threading.Thread(target=server.play, args=(case.server,))
     thread.start()
@@ -162,6 +182,15 @@ def run(case: Case, listening: socket.socket, address: tuple[str, int], like: Ou
     for player, expected in ((client, like and like.client_saw), (server, like and like.server_saw)):
         player.settle(0.03 if expected in (None, "open") else PATIENCE)
     outcome = Outcome(bytes(server.received), server.ending, bytes(client.received), client.ending)
-    client_sock.close()
-    server_sock.close()
+    client.sock.close()
+    server.sock.close()
     return outcome
+
+
+def _connected(address: tuple[str, int] | str) -> socket.socket:
+    if not isinstance(address, str):
+        return socket.create_connection(address, PATIENCE)
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(PATIENCE)
+    sock.connect(address)
+    return sock

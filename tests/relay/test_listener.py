@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 import uvloop
 
 from mcp_tap.channel import Closing, Kind
 from mcp_tap.config import Address, Proxy, Settings, Upstream
+from mcp_tap.relay import splice as splice_module
 from mcp_tap.relay import streams as streams_module
 from mcp_tap.relay.listener import Listener, host_check, host_to_send, notices, why_not
-from mcp_tap.relay.sockets import listening_sockets
+from mcp_tap.relay.sockets import SocketFile, listening_sockets
 from mcp_tap.relay.streams import Streams
 from tests.certificate import make
 from tests.relay.cases import CALL, OK
@@ -208,6 +210,112 @@ def test_a_certificate_that_nobody_vouches_for_is_a_502(certificate: Path) -> No
     with_tls_server(certificate, work)
 
 
+def test_tls_to_the_clients(certificate: Path) -> None:
+    """An answer of ours ends a TLS connection in order too, however much the client still sends."""
+    trust = ssl.create_default_context(cafile=certificate)
+
+    async def work(tapped: Tapped) -> None:
+        port = tapped.address[1]
+        for extra in (0, 3_000_000):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trust, server_hostname="localhost")
+            body = CALL.replace(b"Content-Length: ", b"Content-Length: 9999999") if extra else CALL
+            writer.write(body + b"x" * extra)
+            assert b"\r\n\r\nmcp-tap: cannot connect to " in await asyncio.wait_for(reader.read(), 5)
+            writer.close()
+        with pytest.raises(ssl.SSLError):
+            await asyncio.open_connection("127.0.0.1", port, ssl=ssl.create_default_context())
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(CALL)  # plain HTTP: no handshake, no stream, no answer
+        writer.close()
+
+    feed = run(Proxy(upstream("127.0.0.1", free_port()), tls_cert=str(certificate)), work).feed
+    assert feed.kinds().count(Kind.OPEN) == 2  # a handshake that fails makes no stream
+
+
+# -- time
+
+
+def quiet_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every limit there is so short that any that applied would strike at once."""
+    monkeypatch.setattr(splice_module, "HALF_OPEN", 0.05)
+    monkeypatch.setattr(splice_module, "LINGER", 0.05)
+    monkeypatch.setattr(streams_module, "QUIET_NS", 1)
+
+
+def test_no_limit_strikes_headers_that_are_held_back_or_a_stream_that_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    quiet_limits(monkeypatch)
+
+    async def work(tapped: Tapped, server: Server) -> None:
+        loop = asyncio.get_running_loop()
+        reader, writer = await tapped.connect()
+        writer.write(CALL)
+        await server.asked.acquire()  # the server keeps its headers back
+        # None of ours waits for a time to come: this loop can be asked.
+        assert [timer for timer in loop._scheduled if not timer.cancelled()] == []  # type: ignore[attr-defined]
+        server.go.set()
+        assert await reader.readexactly(len(OK)) == OK
+        assert [timer for timer in loop._scheduled if not timer.cancelled()] == []  # type: ignore[attr-defined]
+        writer.write(CALL)
+        assert await reader.readexactly(len(OK)) == OK
+
+    draining(work, runner=asyncio.run, connect_timeout=0.5)
+
+
+def test_a_side_left_half_open_without_a_byte_is_closed_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    quiet_limits(monkeypatch)
+
+    async def work(tapped: Tapped, server: Server) -> None:
+        reader, writer = await tapped.connect()
+        writer.write(CALL)
+        await server.asked.acquire()
+        writer.write_eof()
+        assert await reader.read() == b""
+
+    assert draining(work).feed.bytes_of(Kind.CLOSED) == Closing.HALF_OPEN
+
+
+# -- unix sockets
+
+
+def test_a_unix_socket_is_taken_over_only_from_the_dead(tmp_path: Path) -> None:
+    address = Address("", 0, str(tmp_path / "s"))
+    path = Path(address.socket)
+    (first,) = listening_sockets(address)
+    made = SocketFile.of(first)
+    assert made is not None
+    with pytest.raises(OSError, match="in use"):
+        listening_sockets(address)
+    first.close()
+    assert path.exists()
+    (second,) = listening_sockets(address)
+    made.remove()  # of the one before: no longer ours
+    assert path.exists()
+    again = SocketFile.of(second)
+    assert again is not None
+    again.remove()
+    again.remove()
+    assert not path.exists()
+    second.close()
+    path.write_text("kept")
+    with pytest.raises(OSError, match="in use"):
+        listening_sockets(address)
+    assert path.read_text() == "kept"
+    (tcp,) = listening_sockets(Address("127.0.0.1", 0))
+    assert SocketFile.of(tcp) is None
+    tcp.close()
+
+
+def test_the_umask_decides_who_may_connect(tmp_path: Path) -> None:
+    for mask, mode in ((0o022, 0o755), (0o007, 0o770)):
+        before = os.umask(mask)
+        try:
+            (sock,) = listening_sockets(Address("", 0, str(tmp_path / f"{mask}")))
+        finally:
+            os.umask(before)
+        assert (tmp_path / f"{mask}").stat().st_mode & 0o777 == mode
+        sock.close()
+
+
 # -- draining
 
 
@@ -231,17 +339,22 @@ class Server:
             writer.close()
 
 
-def draining(work: Callable[[Tapped, Server], Awaitable[None]]) -> Tapped:
+def draining(
+    work: Callable[[Tapped, Server], Awaitable[None]],
+    *,
+    runner: Callable[[Coroutine[Any, Any, Tapped]], Tapped] = uvloop.run,
+    **proxy: Any,
+) -> Tapped:
     async def main() -> Tapped:
         answering = Server()
         server = await asyncio.start_server(answering, "127.0.0.1", 0)
-        proxy = Proxy(upstream(*server.sockets[0].getsockname()[:2]), Address("127.0.0.1", 0))
-        async with Tapped(proxy) as tapped:
+        where = upstream(*server.sockets[0].getsockname()[:2])
+        async with Tapped(Proxy(where, Address("127.0.0.1", 0), **proxy)) as tapped:
             await work(tapped, answering)
         server.close()
         return tapped
 
-    return uvloop.run(main())
+    return runner(main())
 
 
 def test_a_drain_ends_what_is_idle_and_waits_for_calls() -> None:
