@@ -7,6 +7,7 @@
 #   make transparency     all that shows that traffic is unchanged, written to docs/transparency.md
 #   make faults           real clients over bad links, with the tap between and without
 #   make lint types       what has to be clean before a commit
+#   make fuzz             a million strange conversations                              (ARGS="--inputs N --seed S")
 #   make bench            what the tap costs beside a direct connection
 
 .DEFAULT_GOAL := test
@@ -59,6 +60,9 @@ transparency: conformance
 # Real clients and servers over links that misbehave, and a recorder that dies meanwhile.
 faults: setup sdk
 	$(BIN)/pytest -n 2 tests/faults $(ARGS)
+
+fuzz: setup
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check

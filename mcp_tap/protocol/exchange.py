@@ -45,15 +45,38 @@ class Ended(Enum):
     BROKEN = auto()  # the bytes cannot be followed any further
 
 
+class _Body:
+    """What has come of a body. The usual one piece is not copied, a million tiny ones are not a million objects."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self) -> None:
+        self._data: bytes | bytearray = b""
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def add(self, piece: bytes) -> None:
+        if not self._data:
+            self._data = piece
+            return
+        if isinstance(self._data, bytes):
+            self._data = bytearray(self._data)
+        self._data += piece
+
+    def take(self) -> bytes:
+        data, self._data = bytes(self._data), b""
+        return data
+
+
 class Exchange:
     """One HTTP request and its response. Times are microseconds since ``at_us``, sizes are bytes on the wire."""
 
     __slots__ = (
+        "_body",
         "_content",
         "_json",
-        "_json_size",
         "_later",
-        "_pieces",
         "_sse",
         "_unreadable",
         "announced",
@@ -93,13 +116,12 @@ class Exchange:
         self.announced = False  # the observer was told of the request
         self.lasting = request.method == "GET"  # its end is somebody's decision: no call in flight
         self.link: Any = None  # the observer's own
-        self._pieces: list[bytes] = []
+        self._body = _Body()  # of the request
         self._later: list[Callable[[], None]] = []  # of an answer that came before the request was whole
         self._content: Decoder | None = None
         self._unreadable: str | None = None
         self._sse: SseReader | None = None
-        self._json: list[bytes] | None = None
-        self._json_size = 0
+        self._json: _Body | None = None
 
     @property
     def is_sse(self) -> bool:
@@ -122,9 +144,9 @@ class Exchange:
         """Take a piece of the request's body."""
         self.request_size += len(data)
         if self.request_size <= MAX_BODY:
-            self._pieces.append(data)
+            self._body.add(data)
         else:
-            self._pieces.clear()
+            self._body.take()
 
     def request_done(self, at_us: int, *, whole: bool = True) -> None:
         """Read the request, as far as it came, and tell the observer of it and of what was answered meanwhile."""
@@ -137,8 +159,8 @@ class Exchange:
             reason = "the request did not come to its end"
         elif self.request_size > MAX_BODY:
             reason = TOO_LARGE
-        elif self._pieces and self.request.method == "POST":
-            body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        elif self._body and self.request.method == "POST":
+            body = self._body.take()
             try:
                 coding = self.request.headers.get(b"content-encoding")
                 if coding:
@@ -146,7 +168,7 @@ class Exchange:
                 frames = self._read_request(body)
             except ContentError as error:
                 reason = str(error)
-        self._pieces = []
+        self._body.take()
         if any(isinstance(e, jsonrpc.Envelope) and e.method in LASTING for e, _ in frames):
             self.lasting = True
         self.stream.observer.requested(self, frames, reason, at_us)
@@ -185,7 +207,7 @@ class Exchange:
         if kind == b"text/event-stream":
             self._sse = SseReader()
         elif kind.endswith(b"json"):
-            self._json = []
+            self._json = _Body()
         if self.announced:
             self.stream.observer.answered(self, at_us)
         else:  # an early answer, such as a 413
@@ -220,8 +242,7 @@ class Exchange:
     def response_done(self, at_us: int) -> None:
         """Read what is only complete with the end of the response."""
         if self._json and self._unreadable is None:
-            body = self._json[0] if len(self._json) == 1 else b"".join(self._json)
-            self._json = None
+            body, self._json = self._json.take(), None
             for frame in jsonrpc.read(body):
                 self.message(frame, at_us)
 
@@ -256,26 +277,24 @@ class Exchange:
                 for frame in jsonrpc.read(event.data):
                     self.message(frame, at_us)
 
-    def _take_json(self, pieces: list[bytes], data: bytes, at_us: int) -> None:
+    def _take_json(self, body: _Body, data: bytes, at_us: int) -> None:
         if self.lasting and b"\n" in data:
             # a lasting request may be answered by one JSON message a line, without an end
-            *lines, rest = (b"".join(pieces) + data).split(b"\n")
-            pieces[:] = [rest] if rest else []
-            self._json_size = len(rest)
+            *lines, rest = (body.take() + data).split(b"\n")
+            body.add(rest)
             for line in lines:
                 if line.strip():
                     for frame in jsonrpc.read(line):
                         self.message(frame, at_us)
         else:
-            self._json_size += len(data)
-            pieces.append(data)
-        if self._json_size > MAX_BODY:
+            body.add(data)
+        if len(body) > MAX_BODY:
             self._give_up(TOO_LARGE, at_us)
 
     def _give_up(self, reason: str, at_us: int) -> None:
         self._unreadable = reason
         if self._json is not None:
-            self._json = []
+            self._json.take()
         self.message((jsonrpc.Unparsed(reason), b""), at_us)
 
 

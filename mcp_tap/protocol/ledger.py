@@ -28,6 +28,7 @@ from mcp_tap.model import (
     ToolSeen,
 )
 from mcp_tap.protocol.exchange import Exchange, Stream
+from mcp_tap.protocol.http1 import MAX_CACHED
 from mcp_tap.protocol.jsonrpc import MAX_WORD, Envelope
 from mcp_tap.protocol.redact import NONE, Redactor, Secrets
 from mcp_tap.protocol.revisions import header_value, name_of
@@ -170,6 +171,8 @@ class Ledger:
         """Return the credentials of an exchange's headers, as far as they are known by now."""
         if x.response is not None and not _HARMLESS.issuperset(x.response.headers):
             return self._redactor.secrets([*x.request.headers.items(), *x.response.headers.items()])
+        if sum(map(len, x.request.headers.values())) > MAX_CACHED:
+            return self._redactor.secrets(x.request.headers.items())
         return self._secrets(x.request)
 
     def judge(self, event: Event, verdict: Verdict, secrets: Secrets) -> None:

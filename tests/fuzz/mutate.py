@@ -7,6 +7,7 @@ the first parser and breaks something further on.
 from __future__ import annotations
 
 import gzip
+import itertools
 import random
 import re
 import zlib
@@ -46,11 +47,13 @@ WORDS: Final = (
     b"event: endpoint\ndata: /messages?s=1\n\n", b"event: endpoint\r\ndata: http://other/x\r\n\r\n", b"\xef\xbb\xbf",
     b"0\r\n\r\n", b"5\r\nhello\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n",
     b"HTTP/1.1 101 Switching Protocols\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"CONNECT a:1 HTTP/1.1\r\n\r\n",
-    b"[" * 3000, b'{"a":' * 1500, b"[" * 1200 + b"]" * 1200, b"x" * 3000, b"A: b\r\n" * 300, b'{"jsonrpc":"2.0","id":1,"result":{}}',
+    b"[" * 3000, b'{"a":' * 1500, b"[" * 1200 + b"]" * 1200, b"x" * 3000, b"A: b\r\n" * 300,
+    b'{"jsonrpc":"2.0","id":1,"result":{}}',
     b'{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"m"}}', b'[{"jsonrpc":"2.0","id":1,"method":"ping"},1,{}]',
 )  # fmt: skip
 HEADERS: Final = (
-    b"Content-Length: 0\r\n", b"Content-Length: 5, 5\r\n", b"Content-Length: 99999999999\r\n", b"content-length: -1\r\n",
+    b"Content-Length: 0\r\n", b"Content-Length: 5, 5\r\n", b"Content-Length: 99999999999\r\n",
+    b"content-length: -1\r\n",
     b"Transfer-Encoding: chunked\r\n", b"transfer-encoding: gzip, chunked\r\n", b"Transfer-Encoding: identity\r\n",
     b"Content-Encoding: gzip\r\n", b"Content-Encoding: deflate\r\n", b"Content-Encoding: br\r\n",
     b"Content-Encoding: zstd\r\n", b"Content-Encoding: gzip, gzip, br\r\n", b"Content-Type: text/event-stream\r\n",
@@ -64,7 +67,21 @@ HEADERS: Final = (
 )  # fmt: skip
 TIMES: Final = (0, 1, 1000, 2_000_000, 61_000_000, 1_900_000_000, 90_000_000_000)
 METHODS: Final = (b"GET", b"POST", b"DELETE", b"HEAD", b"OPTIONS", b"CONNECT", b"FROB", b"PRI")
-STATUSES: Final = (b"100", b"101", b"103", b"200", b"202", b"204", b"304", b"400", b"401", b"404", b"405", b"500", b"999")
+STATUSES: Final = (
+    b"100",
+    b"101",
+    b"103",
+    b"200",
+    b"202",
+    b"204",
+    b"304",
+    b"400",
+    b"401",
+    b"404",
+    b"405",
+    b"500",
+    b"999",
+)
 
 _ZEROS: Final = bytes(9_000_000)
 _LARGE: Final = b'{"jsonrpc":"2.0","id":1,"result":{"a":"' + b"a" * 300_000 + b'"}}'
@@ -78,7 +95,10 @@ BOMBS: Final = tuple(
         (b"br", lambda data: brotli.compress(data, quality=1)),
         (b"zstd", zstandard.compress),
     )
-    for kind, body in ((b"application/json", coded(_ZEROS)), (b"text/event-stream", coded(b"data: " + _LARGE + b"\n\n")))
+    for kind, body in (
+        (b"application/json", coded(_ZEROS)),
+        (b"text/event-stream", coded(b"data: " + _LARGE + b"\n\n")),
+    )
 )
 
 
@@ -217,9 +237,7 @@ def _split(steps: list[Step], random: random.Random) -> None:
     if step.kind in TALK and len(step.payload) > 1:
         places = sorted({random.randrange(len(step.payload)) for _ in range(random.choice((1, 3, 20)))})
         ends = [0, *places, len(step.payload)]
-        steps[at : at + 1] = [
-            replace(step, payload=step.payload[a:b]) for a, b in zip(ends, ends[1:], strict=False) if a < b
-        ]
+        steps[at : at + 1] = [replace(step, payload=step.payload[a:b]) for a, b in itertools.pairwise(ends) if a < b]
 
 
 @_steps
