@@ -11,7 +11,7 @@
 #   make bench            what the tap costs beside a direct connection
 
 .DEFAULT_GOAL := test
-.PHONY: setup demo test test-all conformance transparency faults lint types bench sdk clean
+.PHONY: setup demo test test-all fuzz conformance transparency faults lint types bench sdk clean
 .SILENT:
 
 # The first Python that is new enough.
