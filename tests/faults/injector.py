@@ -188,7 +188,7 @@ class Link:
         self.injector = injector
         self.faults = injector.faults
         self.passed = bytearray()  # to the server
-        self.returned = 0  # bytes passed to the client
+        self.returned = 0  # bytes passed to the client, in all
         self.answered = asyncio.Event()  # bytes have passed to the client since the faults hold
         self._armed = not self.faults.when
         self._writers: list[asyncio.StreamWriter] = []
@@ -295,6 +295,10 @@ class Injector:
     def fail(self, faults: Faults) -> None:
         """Begin anew: end what is open, forget it, and have these faults from now on."""
         asyncio.run_coroutine_threadsafe(self._fail(faults), self._loop).result(10)
+
+    def resume(self) -> None:
+        """Go on reading where it was stopped."""
+        self._loop.call_soon_threadsafe(self.resumed.set)
 
     def end(self, *, reset: bool) -> None:
         """End every link that is open."""

@@ -16,7 +16,7 @@ import json
 import socket
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import brotli
@@ -24,7 +24,7 @@ import uvicorn
 import zstandard
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -40,6 +40,10 @@ LONG: Final = 30.0
 
 #: Seconds that the head of an answer is held back below `/held`; in the field it is a quarter of a minute and more.
 HELD: Final = 0.5
+
+#: Bytes of `/big`: the sockets of three hops hold up to 30 MB on their own.
+BIG: Final = 96_000_000
+PIECE: Final = bytes(64_000)
 
 TOKEN: Final = "a-token-of-the-tests"
 
@@ -161,6 +165,14 @@ async def authorization_server(request: Request) -> Response:
     return JSONResponse({"issuer": "http://127.0.0.1/", "token_endpoint": "http://127.0.0.1/token"})
 
 
+async def big(request: Request) -> Response:
+    async def pieces() -> AsyncIterator[bytes]:
+        for number in range(BIG // len(PIECE)):
+            yield number.to_bytes(8, "big") + PIECE[8:]
+
+    return StreamingResponse(pieces(), media_type="application/octet-stream")
+
+
 async def token(request: Request) -> Response:
     await request.body()
     return JSONResponse({"access_token": TOKEN, "token_type": "Bearer", "expires_in": 3600})
@@ -178,6 +190,7 @@ def app() -> Starlette:
     routes: list[Any] = [
         Route("/.well-known/oauth-protected-resource/guarded/mcp", protected_resource),
         Route("/.well-known/oauth-authorization-server", authorization_server),
+        Route("/big", big),
         Route("/token", token, methods=["POST"]),
     ]
     routes += [Mount(path, layer(sample.app)) for path, layer in layers.items()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -10,10 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.faults.chain import Chain
+from tests.faults.chain import SIDES, Chain
 from tests.faults.conftest import Server
+from tests.faults.injector import Faults, StopReading
 from tests.faults.raw import RawClient, http
-from tests.faults.server import CODINGS, HELD, TOKEN
+from tests.faults.server import BIG, CODINGS, HELD, PIECE, TOKEN
 from tests.sdk.harness import CALLS, run_client
 from tests.tap import PATIENCE
 
@@ -91,6 +93,33 @@ def test_an_answer_whose_head_is_held_back_is_waited_for(tapped: Chain) -> None:
     (call,) = calls_of(tapped.record())
     assert call["status"] == "succeeded"
     assert call["first_byte_ms"] >= HELD * 1000
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_reader_that_stands_still_holds_its_server_up_and_loses_nothing(side: str, tapped: Chain) -> None:
+    # Nothing on the way may hold a whole answer: what the server can send ahead is what the buffers hold.
+    tapped.record()
+    stopping = tapped.front if side == "client" else tapped.behind
+    stopping.fail(Faults(down=(StopReading(100_000),)))
+    origin = (tapped.front.url if side == "client" else tapped.tap.proxy).removesuffix("/mcp")
+    with http(PATIENCE) as connections, connections.stream("GET", f"{origin}/big") as response:
+        digest = hashlib.sha256()
+        pieces = response.iter_raw()
+        digest.update(next(pieces))
+        assert stopping.stopped.wait(PATIENCE)
+        ahead = -1
+        link = tapped.behind.links[-1]
+        while ahead != (ahead := link.returned):
+            time.sleep(0.2)  # it is not over before nothing has moved for this long
+        assert ahead < BIG / 2
+        stopping.resume()
+        for piece in pieces:
+            digest.update(piece)
+    whole = hashlib.sha256(b"".join(number.to_bytes(8, "big") + PIECE[8:] for number in range(BIG // len(PIECE))))
+    assert digest.digest() == whole.digest()
+    (row,) = [row for row in tapped.record() if row["name"] == "GET /big"]
+    # what waits for the recorder is bounded: it has the whole of it, or says that it has not
+    assert (row["dropped"] > 0) != ((row["status"], row["response_bytes"]) == ("succeeded", BIG))
 
 
 @pytest.mark.parametrize("coding", CODINGS)
