@@ -471,8 +471,7 @@ def verify(*, url: str, file: str | None, as_json: bool, debug: bool) -> int:
     from mcp_tap import verify as verification
 
     settings = _load(file, {"proxy.upstream": url}).settings
-    options = [] if file is None else ["--config", file]
-    return verification.main(settings, options=options, as_json=as_json, color=_color())
+    return verification.main(settings, as_json=as_json, color=_color())
 
 
 @verbs.command("config")

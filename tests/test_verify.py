@@ -23,7 +23,9 @@ from mcp_tap.verify import Report, reach, verify
 from mcp_tap.verify.comparison import compare
 from mcp_tap.verify.conversation import Answer, Place, Request, exchange, unchunked
 from tests.altering import Altering, Change
+from tests.certificate import make
 from tests.sdk.harness import sample_server
+from tests.tap import running
 
 PATIENCE = 60
 
@@ -230,6 +232,35 @@ def test_the_real_tap_changes_nothing_and_goes_away(server: Place, folder: Path)
     assert said.endswith("\nthe same\n")
     assert "added latency: " in said
     assert "only methods that read" in said
+    assert nothing_is_left(folder)
+
+
+def test_servers_behind_tls_and_unix_sockets(server: Place, folder: Path, tmp_path: Path) -> None:
+    pem, name = make(tmp_path), tmp_path / "server.sock"
+    (tmp_path / "server.toml").write_text(
+        f"""
+        [[upstream]]
+        url = "http://{server.authority}/mcp"
+        listen = "127.0.0.1:0"
+        tls_cert = "{pem}"
+
+        [[upstream]]
+        url = "http://{server.authority}/mcp"
+        listen = "unix:{name}"
+        """
+    )
+    # what is for the listener of a tap that runs beside it must not matter
+    (tmp_path / "client.toml").write_text(f'[proxy]\ntls_ca = "{pem}"\ntls_cert = "{pem}"\n')
+    upstream = {"MCP_TAP_UPSTREAM": f"http://{server.authority}/mcp"}
+    config = ["-c", str(tmp_path / "server.toml")]
+    with running("run", tmp_path / "tap.db", *config, env=os.environ | upstream) as front:
+        secure = next(line.split()[1] for line in front.said if "https://" in line)
+        for url in (secure, f"http://unix:{name}:/mcp"):
+            with command(url, folder, "-c", str(tmp_path / "client.toml")) as process:
+                said, complaints = process.communicate(timeout=PATIENCE)
+            assert process.returncode == 0, said + complaints
+            assert said.endswith("\nthe same\n")
+        assert front.stop() == 0
     assert nothing_is_left(folder)
 
 

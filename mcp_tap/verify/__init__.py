@@ -9,14 +9,16 @@ body with its chunk framing, whether the connection is kept, and how and when it
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 from urllib.parse import urlsplit
 
@@ -27,11 +29,12 @@ from mcp_tap.relay.listener import why_not
 from mcp_tap.relay.sockets import upstream_tls
 from mcp_tap.ui.terminal import paint
 from mcp_tap.ui.text import counted, harmless, json_line
+from mcp_tap.values import written
 from mcp_tap.verify.comparison import Compared, compare
 from mcp_tap.verify.conversation import CONVERSATIONS, ENDS, LEGACY, MODERN, Answer, Conversation, Place, play
 
 if TYPE_CHECKING:
-    from mcp_tap.config import Settings
+    from mcp_tap.config import Proxy, Settings, Upstream
 
 #: How often the tap is asked everything; the server alone once more than that.
 ROUNDS: Final = 5
@@ -44,20 +47,25 @@ STOP_LIMIT: Final = 12.0
 
 
 @contextlib.contextmanager
-def temporary_tap(url: str, options: Sequence[str] = ()) -> Iterator[tuple[str, int]]:
+def temporary_tap(proxy: Proxy) -> Iterator[tuple[str, int]]:
     """Run a tap of its own in front of a server, on free ports and with a store that goes with it; yield its address.
 
-    Raises TapError when it does not start. It is a group of its own, so that Ctrl-C ends it through us.
+    It gets what ``proxy`` says about the way to the server, and nothing else of the settings that are around: those of
+    the listener are for another one. Raises TapError when it does not start.
     """
     with tempfile.TemporaryDirectory(prefix="mcp-tap-verify-") as folder:
-        command = [sys.executable, "-m", "mcp_tap.cli", "run", url, "--listen", "127.0.0.1:0"]
-        command += ["--admin-listen", "127.0.0.1:0", "--store", f"sqlite:///{folder}/tap.db", "--format", "json"]
+        file = Path(folder, "mcp-tap.toml")
+        file.write_text(_way_to_server(proxy))
+        command = [sys.executable, "-m", "mcp_tap.cli", "run", proxy.upstream.url, "--config", str(file)]
+        command += ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]
+        command += ["--store", f"sqlite:///{folder}/tap.db", "--format", "json"]
         process = subprocess.Popen(
-            [*command, *options],
+            command,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            start_new_session=True,
+            env={name: value for name, value in os.environ.items() if not name.startswith("MCP_TAP_")},
+            start_new_session=True,  # so that Ctrl-C ends it through us
         )
         try:
             yield _started(process)
@@ -68,6 +76,14 @@ def temporary_tap(url: str, options: Sequence[str] = ()) -> Iterator[tuple[str, 
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _way_to_server(proxy: Proxy) -> str:
+    """Return the settings that matter for what reaches the server, as a file."""
+    given = {"host": proxy.host, "tls_verify": proxy.tls_verify, "connect_timeout": proxy.connect_timeout}
+    if proxy.tls_ca is not None:
+        given["tls_ca"] = str(Path(proxy.tls_ca).absolute()).replace("$", "$$")
+    return "\n".join(["[proxy]", *(f"{name} = {written(value)}" for name, value in given.items()), ""])
 
 
 def _started(process: subprocess.Popen[str]) -> tuple[str, int]:
@@ -126,11 +142,10 @@ class Report:
         return statistics.median(self.added) * 1000 if self.added else 0.0
 
 
-def main(settings: Settings, *, options: Sequence[str] = (), as_json: bool, color: bool) -> int:
+def main(settings: Settings, *, as_json: bool, color: bool) -> int:
     """Verify the server behind ``settings``, print what came of it, and return the exit status: 0 same, 1 different.
 
-    ``options`` are passed on to the temporary tap. Raises UpstreamError when the server cannot be reached or does not
-    speak MCP.
+    Raises UpstreamError when the server cannot be reached or does not speak MCP.
     """
     signal.signal(signal.SIGTERM, _terminated)  # so that the tap ends with us
     upstream = settings.proxy.upstream
@@ -138,9 +153,9 @@ def main(settings: Settings, *, options: Sequence[str] = (), as_json: bool, colo
         tls = upstream_tls(settings.proxy)
     except OSError as error:
         raise UpstreamError(f"cannot read the certificates of {settings.proxy.tls_ca}") from error
-    direct = Place(upstream.host, upstream.port, upstream.authority, _target(upstream.url), tls)
+    direct = Place(upstream.host, upstream.port, upstream.authority, _target(upstream), tls, upstream.socket)
     reach(direct, upstream.url)
-    with temporary_tap(upstream.url, options) as (host, port):
+    with temporary_tap(settings.proxy) as (host, port):
         report = verify(upstream.url, direct, Place(host, port, f"{host}:{port}", direct.target))
     if as_json:
         for found in report.exchanges:
@@ -156,9 +171,10 @@ def _terminated(_signum: int, _frame: object) -> NoReturn:
     sys.exit(143)
 
 
-def _target(url: str) -> str:
-    parts = urlsplit(url)
-    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+def _target(upstream: Upstream) -> str:
+    """Return what stands in the request line: path and query."""
+    parts = urlsplit(upstream.url)
+    return upstream.path if upstream.socket else (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
 def reach(place: Place, url: str) -> None:

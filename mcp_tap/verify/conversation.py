@@ -178,16 +178,26 @@ CONVERSATIONS: Final[dict[Era, Callable[[], Conversation]]] = {Era.LEGACY: legac
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where to connect, what to call it in `Host`, and the request target."""
+    """Where to connect, what to call it in `Host`, and the request target; ``unix`` is the path of a socket."""
 
     host: str
     port: int
     authority: str
     target: str
     tls: ssl.SSLContext | None = None
+    unix: str = ""
 
     def connect(self) -> socket.socket:
         """Return a connection. Raises OSError."""
+        if self.unix:
+            sock = socket.socket(socket.AF_UNIX)
+            sock.settimeout(PATIENCE)
+            try:
+                sock.connect(self.unix)
+            except OSError:
+                sock.close()
+                raise
+            return sock
         sock = socket.create_connection((self.host, self.port), PATIENCE)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
