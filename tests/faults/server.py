@@ -80,6 +80,14 @@ def say(what: str) -> None:
     print(json.dumps({"slow_report": what, "at_ns": time.monotonic_ns()}), flush=True)
 
 
+async def silent(scope: Scope, receive: Receive, send: Send) -> None:
+    """Never answer; the client is the one that ends it."""
+    while (message := await receive())["type"] != "http.disconnect":
+        if not message.get("more_body"):
+            say("started")
+    say("cancelled")
+
+
 def lingering(app: ASGIApp) -> ASGIApp:
     """Hold the end of an event stream back, after its last event, until the client has left."""
 
@@ -194,7 +202,7 @@ def app() -> Starlette:
         Route("/token", token, methods=["POST"]),
     ]
     routes += [Mount(path, layer(sample.app)) for path, layer in layers.items()]
-    return Starlette(routes=[*routes, Mount("/", sample.app)])
+    return Starlette(routes=[*routes, Mount("/silent", silent), Mount("/", sample.app)])
 
 
 async def main() -> None:

@@ -57,6 +57,16 @@ def test_a_modern_abort_reaches_the_server_and_is_a_cancellation(tapped: Chain, 
     assert (call["status"], call["failure_reason"]) == ("failed", "cancelled")
 
 
+def test_a_modern_abort_before_the_head_of_the_answer_reaches_the_server_too(tapped: Chain, server: Server) -> None:
+    tapped.record()
+    with http(0.2) as connections:
+        client = RawClient(connections, tapped.tap.proxy.replace("/mcp", "/silent/mcp"), modern=True)
+        assert client.call(2, "slow_report")["failed"] == "ReadTimeout"
+    assert [server.says(), server.says()] == ["started", "cancelled"]
+    (call,) = [row for row in tapped.record() if row["type"] == "tools/call"]
+    assert (call["status"], call["failure_reason"]) == ("failed", "cancelled")
+
+
 def test_a_legacy_disconnect_is_no_cancellation_for_the_server_and_says_so(tapped: Chain, server: Server) -> None:
     # "Disconnection SHOULD NOT be interpreted as the client cancelling its request" (2025-11-25, "Sending Messages")
     tapped.record()
