@@ -69,6 +69,18 @@ def test_three_servers_over_tcp_tls_and_unix_sockets(tmp_path: Path) -> None:
         ]  # fmt: skip
 
 
+def test_a_port_that_is_taken_is_named_with_its_server(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        table = f'[[upstream]]\nname = "shop"\nurl = "http://127.0.0.1:1/"\nlisten = "127.0.0.1:{port}"\n'
+        (tmp_path / "tap.toml").write_text(table)
+        environment = {"MCP_TAP_UPSTREAM": "http://127.0.0.1:1/"}
+        with running("run", tmp_path / "tap.db", "-c", str(tmp_path / "tap.toml"), env=environment) as tap:
+            assert tap.process.wait(PATIENCE) == 2
+            assert tap.said[0] == f"error: port {port} is already in use on 127.0.0.1"
+            assert tap.said[-1] == '  try:  listen = "127.0.0.1:6290"  for shop'
+
+
 def test_a_socket_that_is_listened_on_is_not_taken_over(tmp_path: Path) -> None:
     name = str(tmp_path / "s")
     with socket.socket(socket.AF_UNIX) as other:

@@ -232,6 +232,21 @@ def test_tls_to_the_clients(certificate: Path) -> None:
     assert feed.kinds().count(Kind.OPEN) == 2  # a handshake that fails makes no stream
 
 
+def test_a_client_that_breaks_off_over_tls_is_broken_off_from_the_server(certificate: Path) -> None:
+    trust = ssl.create_default_context(cafile=certificate)
+
+    async def work(tapped: Tapped, server: Server) -> None:
+        _, writer = await asyncio.open_connection(*tapped.address, ssl=trust, server_hostname="localhost")
+        writer.write(CALL)
+        await server.asked.acquire()
+        writer.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        writer.transport.abort()
+        while tapped.streams.open:
+            await asyncio.sleep(0)
+
+    assert draining(work, tls_cert=str(certificate)).feed.bytes_of(Kind.CLOSED) == Closing.CLIENT_RESET
+
+
 # -- time
 
 

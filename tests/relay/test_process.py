@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ import pytest
 
 from mcp_tap.channel import Closing, Kind
 from mcp_tap.config import Address, Admin, Proxy, Settings, Upstream
+from tests.certificate import make
 from tests.relay.cases import CALL, OK
 
 ROOT = Path(__file__).parents[2]
@@ -308,8 +310,10 @@ def test_a_recorder_that_is_killed_under_load_harms_no_exchange_and_its_gap_is_c
 @pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="the peak of another process's memory is in /proc only"
 )
-@pytest.mark.parametrize("host", ["keep", "upstream"])
-def test_a_hundred_megabytes_each_way_at_constant_memory(tmp_path: Path, host: str) -> None:
+@pytest.mark.parametrize("how", ["keep", "upstream", "tls"])
+def test_a_hundred_megabytes_each_way_at_constant_memory(tmp_path: Path, how: str) -> None:
+    certificate = str(make(tmp_path)) if how == "tls" else None
+    host = "keep" if how == "tls" else how
     size = 100 * 1000 * 1000
     piece = bytes(100_000)
 
@@ -324,9 +328,13 @@ def test_a_hundred_megabytes_each_way_at_constant_memory(tmp_path: Path, host: s
             await writer.drain()
 
     head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % size
-    with serving(serve) as port, relay(tmp_path, port, host=host) as tap:
+    with serving(serve) as port, relay(tmp_path, port, host=host, tls_cert=certificate) as tap:
         before = tap.peak_kb()
-        with tap.connect() as sock:
+        with ExitStack() as stack:
+            sock = stack.enter_context(tap.connect())
+            if certificate is not None:
+                trust = ssl.create_default_context(cafile=certificate)
+                sock = stack.enter_context(trust.wrap_socket(sock, server_hostname="localhost"))
             sock.settimeout(30)
             sock.sendall(head)
             for _ in range(size // len(piece)):
