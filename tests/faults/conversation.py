@@ -62,9 +62,10 @@ def _sdk(client: str, url: str) -> list[Json]:
     try:
         said, complaint = process.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
+        return [{"waiting": True}]
+    finally:
         process.kill()
         process.communicate()
-        return [{"waiting": True}]
     if process.returncode:
         return [{"died": sorted(set(_RAISED.findall(complaint)))}]
     calls: list[Json] = json.loads(said)["calls"]
