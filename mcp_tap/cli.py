@@ -454,6 +454,8 @@ def doctor(*, url: str, listen: str | None, file: str | None, as_json: bool, deb
     from mcp_tap import doctor as checks
 
     settings = _load(file, {"proxy.upstream": url, "proxy.listen": listen}).settings
+    if settings.proxy.upstream.socket:
+        raise UsageError("doctor does not reach unix sockets", hint=f"try:  mcp-tap verify {url}")
     return checks.main(settings, as_json=as_json, color=_color())
 
 
