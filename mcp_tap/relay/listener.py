@@ -9,13 +9,13 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
 
-from mcp_tap.channel import Kind
+from mcp_tap.channel import Closing, Kind
 from mcp_tap.config import Address, Proxy, Settings
 from mcp_tap.relay.endpoint import Endpoints, origin
 from mcp_tap.relay.head import Framing, Refusal
 from mcp_tap.relay.sockets import BACKLOG, listener_tls, upstream_tls
 from mcp_tap.relay.splice import Half, Stream
-from mcp_tap.relay.streams import STOPPING, Streams
+from mcp_tap.relay.streams import Streams
 
 
 def is_loopback(host: str) -> bool:
@@ -157,7 +157,7 @@ class Listener:
         }
         stream.note(Kind.OPEN, json.dumps(opening, separators=(",", ":")).encode())
         if self._streams.draining:
-            stream.refuse(STOPPING)
+            stream.close(Closing.DRAIN)  # its handshake took until now; it is as idle as a stream can be
         else:
             stream.connecting = asyncio.get_running_loop().create_task(self._connect(stream))
 

@@ -370,7 +370,7 @@ class Stream:
         if self.answering:
             return False
         if peer.transport is None:
-            return True  # passed on when the server is there
+            return not half.tls  # passed on when the server is there; after close_notify nobody would hear it
         if rest := self._rest(half):
             peer.transport.write(rest)
         if half.tls:

@@ -247,6 +247,46 @@ def test_a_client_that_breaks_off_over_tls_is_broken_off_from_the_server(certifi
     assert draining(work, tls_cert=str(certificate)).feed.bytes_of(Kind.CLOSED) == Closing.CLIENT_RESET
 
 
+def test_a_tls_client_that_leaves_before_the_server_is_there(
+    certificate: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trust = ssl.create_default_context(cafile=certificate)
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        waiting = [socket.socket() for _ in range(3)]
+        for sock in waiting:
+            sock.setblocking(False)
+            sock.connect_ex(full.getsockname())
+
+        async def work(tapped: Tapped) -> None:
+            _, writer = await asyncio.open_connection(*tapped.address, ssl=trust, server_hostname="localhost")
+            while not tapped.streams.open:
+                await asyncio.sleep(0)
+            writer.close()
+            while tapped.streams.open:
+                await asyncio.sleep(0)
+
+        proxy = Proxy(upstream("127.0.0.1", full.getsockname()[1]), tls_cert=str(certificate))
+        assert run(proxy, work).feed.bytes_of(Kind.CLOSED) == Closing.END
+        for sock in waiting:
+            sock.close()
+    assert caplog.records == []
+
+
+def test_a_handshake_that_ends_during_a_drain(certificate: Path) -> None:
+    """It is closed at once, and does not hold the stop up."""
+
+    async def work(tapped: Tapped, server: Server) -> None:
+        reader, writer = await tapped.connect()  # no hello yet
+        tapped.streams.draining = True
+        await writer.start_tls(ssl.create_default_context(cafile=certificate), server_hostname="localhost")
+        assert await reader.read() == b""
+        writer.close()
+
+    assert draining(work, tls_cert=str(certificate)).feed.bytes_of(Kind.CLOSED) == Closing.DRAIN
+
+
 # -- time
 
 
