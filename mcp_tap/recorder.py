@@ -263,7 +263,7 @@ class Recorder(asyncio.Protocol):
             gap = record.json()
             self.dropped += gap["records"]
             from_us, to_us = ((gap[end] + self._clock_ns) // 1000 for end in ("from_ns", "to_ns"))
-            self._tracker.dropped(gap["records"], gap["bytes"], from_us, to_us, gap["why"])
+            self._tracker.gap(gap["records"], gap["bytes"], from_us, to_us, gap["why"])
             self._notice(f"warning: {gap['records']} pieces of traffic were not recorded ({gap['why']})")
         elif record.kind == Kind.DRAIN:
             self._draining = {number for number, stream in self._streams.items() if stream.busy}

@@ -193,6 +193,12 @@ class Connections:
         """Return every connection that is remembered."""
         return list(self._live.values())
 
+    def in_use(self, since_us: int) -> list[Live]:
+        """Return the connections that were in use at a moment or after it."""
+        return [
+            live for live in self._live.values() if not live.ended and live.row.last_active_us >= since_us - QUIET_US
+        ]
+
     # Belonging
 
     def of_session(self, x: Exchange, session_id: str, at_us: int) -> Live:

@@ -446,7 +446,7 @@ class Stream:
             ended = Ended.STOPPED
         elif self.own_answer and self.connect_error:
             ended = Ended.UNREACHABLE
-        elif how == Closing.SERVER_RESET or (how != Closing.CLIENT_RESET and not self._client_ended):
+        elif how != Closing.CLIENT_RESET and not self._client_ended:
             ended = Ended.SERVER_GONE
         else:
             ended = Ended.CLIENT_GONE

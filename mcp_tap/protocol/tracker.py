@@ -124,6 +124,13 @@ class Tracker:
         """Record that part of the traffic never reached the recorder."""
         self._ledger.dropped(pieces, size, from_us, to_us, why)
 
+    def gap(self, pieces: int, size: int, from_us: int, to_us: int, why: str) -> None:
+        """Record a gap that may concern anybody: who was in use around it looks whole and need not be."""
+        self.dropped(pieces, size, from_us, to_us, why)
+        for live in self.connections.in_use(from_us):
+            live.row.dropped += 1
+            self._ledger.connection_changed(live.row)
+
     def stream_closed(self, stream: Stream) -> None:
         """Hear that a TCP connection is gone, after its exchanges have ended."""
         self.connections.stream_closed(stream)

@@ -148,11 +148,6 @@ def demonstrate(url: str) -> Played:
     return asyncio.run(play(url, once=True))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Stream.close takes SERVER_RESET for the server's doing even where the client had ended before: a server "
-    "that answers a client's leaving with a reset is recorded as connection_lost",
-)
 def test_a_server_that_resets_after_its_client_has_left_was_not_lost(chain_to: Callable[[str], Chain]) -> None:
     links = chain_to("sample")
     # the client gives up on an answer that stands still; only then does the link to the server break

@@ -100,11 +100,6 @@ def test_a_recorder_that_is_killed_under_load(
     assert tap.rows(f"SELECT * FROM ({UNMARKED}) WHERE era = 'legacy'") == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a derived connection that was live when the recorder died is not continued, ends without a mark, and "
-    "looks whole; only its second half says that its beginning was not seen",
-)
 def test_a_derived_connection_that_was_live_when_the_recorder_died_is_marked(upstream: str, tmp_path: Path) -> None:
     with running(upstream, tmp_path / "tap.db") as tap:
         first = tap.recorder

@@ -702,3 +702,22 @@ def test_requests_of_the_server_on_the_old_stream() -> None:
     post.answer(202, b"Accepted", **{"content-type": "text/plain"})
     event = wire.one("roots/list")
     assert (event.direction, event.status, event.duration_us) == (Direction.TO_CLIENT, Status.SUCCEEDED, SECOND + MS)
+
+
+def test_a_server_that_resets_after_its_client_has_left_was_not_lost() -> None:
+    wire, tcp = opened()
+    tcp.post(call(1), **LEGACY)
+    tcp.stream.client_eof()
+    tcp.stream.close(Closing.SERVER_RESET, wire.now)
+    assert wire.one("tools/call").code == "client_disconnected"
+
+
+def test_a_gap_marks_everybody_who_was_in_use() -> None:
+    wire, tcp = opened()
+    initialize(wire.tcp(), "S2")
+    wire.wait(10 * MINUTE)
+    tcp.post(call(1), **LEGACY)
+    tcp.answer(200, result(1))
+    wire.tracker.gap(7, 700, wire.now, wire.now + SECOND, "the recorder died")
+    assert {row.mcp_session_id: row.dropped for row in wire.connections} == {"S1": 1, "S2": 0}
+    assert (wire.one("records_dropped").dropped, wire.one("records_dropped").note) == (7, "the recorder died")
