@@ -405,6 +405,27 @@ def show(*, id: str, store: str | None, file: str | None, as_json: bool, debug: 
 
 
 @verbs.command()
+@click.argument("id")
+@_limit(1000, "events")
+@_store
+@_config
+@_debug
+def transcript(*, id: str, limit: int, store: str | None, file: str | None, debug: bool) -> None:  # noqa: A002
+    """Print one session as a transcript, which can be played again as a test.
+
+    ID is an id of the session or the connection, the beginning of one, its number, or an mcp-session-id. Bodies are as
+    they were stored, which is masked; heads are made anew, session ids replaced.
+    """
+    from mcp_tap.protocol.transcript import write
+    from mcp_tap.ui.transcribe import transcribe
+
+    async def question(reader: Reader) -> None:
+        click.echo(write(await transcribe(reader, await reader.session(id), limit)), nl=False)
+
+    _ask(question, store, file)
+
+
+@verbs.command()
 @click.argument("select", required=False, metavar="['SELECT …']")
 @_limit(1000, "rows")
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=5.0, show_default=True,

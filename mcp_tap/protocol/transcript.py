@@ -245,7 +245,7 @@ def write(transcript: Transcript) -> str:
 
 
 def _wait(us: int) -> str:
-    unit = next(unit for unit in ("h", "m", "s", "ms", "us") if us % _UNITS[unit] == 0)
+    unit = next(unit for unit in ("h", "m", "s", "ms", "us") if us % _UNITS[unit] == 0) if us else "ms"
     return f"+{us // _UNITS[unit]}{unit}"
 
 
