@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcp_tap.relay.chunks import Chunks
 from mcp_tap.relay.head import MAX_HEAD, Asked, Framing, Requests, Responses
 from tests.relay.cases import CALL, CASES, CHUNKED, HOST, OK, SWITCHED, UPGRADE, answer, chunked, request
 
@@ -160,13 +159,6 @@ def test_a_response_that_cannot_be_followed_is_followed_no_longer(response: byte
     responses = Responses(deque([Asked(b"GET")]))
     assert responses.feed(response) == response
     assert not responses.following
-
-
-@pytest.mark.parametrize("line", [b"", b"-1", b"0x5", b"5 5", b"g", b"1" * 17, b"5;" + b"x" * 5000])
-def test_chunk_sizes_that_are_none(line: bytes) -> None:
-    chunks = Chunks()
-    chunks.walk(line + b"\r\n", 0)
-    assert chunks.bad
 
 
 def test_the_table_covers_the_refusals() -> None:
