@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mcp_tap.channel import Kind
 from mcp_tap.protocol.revisions import REVISIONS
-from mcp_tap.protocol.transcript import Step
+from mcp_tap.protocol.transcript import Step, read
 from tests.transcripts.play import FILES, HERE, Cut, differences, events_of, load, play, sessions_of
 
 every_file = pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(HERE)) for path in FILES])
@@ -68,6 +68,13 @@ def test_any_cut(data: st.DataObject, path: Path) -> None:
         return (step.payload[start:end] for start, end in itertools.pairwise(ends))
 
     assert described(steps, cut) == described(steps)
+
+
+def test_the_example_of_the_documentation() -> None:
+    document = (HERE.parents[1] / "docs" / "transcripts.md").read_text()
+    transcript = read(document.partition("```text\n")[2].partition("```")[0])
+    assert (len(transcript.sessions), len(transcript.events)) == (2, 2)
+    assert not differences(transcript, play(transcript.steps))
 
 
 def test_each_revision_has_a_folder() -> None:
