@@ -182,7 +182,7 @@ class Connections:
         self._by_session: dict[tuple[str, str], Live] = {}
         self._by_endpoint: dict[tuple[str, str], Live] = {}
         self._by_key: dict[bytes, list[Live]] = {}  # oldest first
-        self._by_stream: dict[int, list[Live]] = {}  # who used an open TCP connection, the last one last
+        self._by_stream: dict[int, dict[Live, None]] = {}  # who used an open TCP connection, the last one last
         self._probes: dict[tuple[int | str, str], tuple[Event, int]] = {}
         self._replaceable: dict[bytes, list[Live]] = {}  # by who sends: ended by a 404 a moment ago
 
@@ -298,7 +298,7 @@ class Connections:
 
     def on(self, stream: Stream) -> Live | None:
         """Return the connection that used a TCP connection last, if it can still be used."""
-        live = next(reversed(self._by_stream.get(stream.number, ())), None)
+        live = next(reversed(self._by_stream.get(stream.number, {})), None)
         return None if live is None or live.ended else live
 
     def use(self, live: Live, x: Exchange, at_us: int) -> None:
@@ -306,11 +306,10 @@ class Connections:
         live.open += 1
         live.row.open_streams += 1
         number = x.stream.number
-        users = self._by_stream.setdefault(number, [])
-        if not users or users[-1] is not live:
-            if live in users:
-                users.remove(live)
-            users.append(live)
+        users = self._by_stream.setdefault(number, {})
+        if next(reversed(users), None) is not live:
+            users.pop(live, None)
+            users[live] = None
             live.streams.add(number)
         self.touch(live, at_us)
 
