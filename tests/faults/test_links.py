@@ -92,7 +92,6 @@ QUICK = {
     ("raw-legacy", "closed in the body"),
     ("raw-legacy", "client ends while it is answered"),
     ("raw-legacy", "reset in the request"),
-    ("py2-auto", "reset in the body"),
 }
 
 MATRIX = [

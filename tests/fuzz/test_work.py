@@ -139,6 +139,7 @@ def work(steps: list[Step]) -> float:
     return min(times)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", INPUTS)
 def test_four_times_the_input_is_no_more_than_square_work(name: str) -> None:
     size, made = INPUTS[name]

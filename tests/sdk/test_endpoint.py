@@ -88,7 +88,7 @@ def absolute() -> Iterator[str]:
         thread.join()
 
 
-@pytest.mark.parametrize("client", ["py1", "py2-legacy"])
+@pytest.mark.parametrize("client", ["py1", pytest.param("py2-legacy", marks=pytest.mark.matrix)])
 def test_clients_stay_with_the_tap_where_host_is_rewritten(
     client: str, sdk: Callable[[str], None], tmp_path: Path
 ) -> None:
