@@ -28,7 +28,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from mcp_tap.model import (
     Connection,
@@ -217,8 +217,10 @@ class Connections:
 
     def handed_out(self, x: Exchange, uri: str) -> Live:
         """Return the new connection of a GET stream that names the URL for its session's messages."""
-        target = urljoin(x.request.target, uri)
-        parts = urlsplit(target)
+        try:
+            parts = urlsplit(urljoin(x.request.target, uri))
+        except ValueError:  # no URL, such as one with half of an IPv6 address: no client can use it either
+            parts = SplitResult("", "", uri, "", "")
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         live = self._new(x, Origin.ENDPOINT, x.at_us)
         live.row.era, live.row.transport = Era.LEGACY, "sse"

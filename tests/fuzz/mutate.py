@@ -44,7 +44,7 @@ STRINGS: Final = (
 WORDS: Final = (
     b"\0", b"\xff", b"\xed\xa0\x80", b"\r", b"\n", b"\r\n", _BLANK, b"\n\n", b"\r\r", b" ", b"\t", b":", b",", b"\\",
     b'"', b"{", b"}", b"[", b"]", b"data:", b"data: ", b"id: 1\n", b"id:\n", b"id: \0\n", b"retry: 1\n", b": \n",
-    b"event: endpoint\ndata: /messages?s=1\n\n", b"event: endpoint\r\ndata: http://other/x\r\n\r\n", b"\xef\xbb\xbf",
+    b"event: endpoint\ndata: /messages?s=1\n\n", b"event: endpoint\r\ndata: http://other]/x\r\n\r\n", b"\xef\xbb\xbf",
     b"0\r\n\r\n", b"5\r\nhello\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n",
     b"HTTP/1.1 101 Switching Protocols\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"CONNECT a:1 HTTP/1.1\r\n\r\n",
     b"[" * 3000, b'{"a":' * 1500, b"[" * 1200 + b"]" * 1200, b"x" * 3000, b"A: b\r\n" * 300,
