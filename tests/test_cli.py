@@ -350,7 +350,7 @@ def test_starting_loads_nothing_that_only_another_verb_needs() -> None:
         (["sessions", "--limit", "0"], 2, "error: invalid value for '--limit': 0 is", "  try:  mcp-tap help sessions"),
         (["show"], 2, "error: missing argument 'ID'", "  try:  mcp-tap help show"),
         (["doctor", "http://127.0.0.1:1/mcp", "--listen", "nonsense"], 2, "error: ", "  "),
-        (["doctor", "http://unix:/s:/mcp"], 2, "error: doctor does not reach unix sockets", "  try:  mcp-tap verify http"),
+        (["doctor", "http://unix:/s:/mcp"], 2, "error: doctor does not reach unix sockets", "  try:  mcp-tap verify"),
         (["sessions", "--store", "mongodb://x"], 2, "error: ", "  "),
         (["run"], 2, "error: ", "  "),
     ],
