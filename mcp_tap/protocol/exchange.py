@@ -30,6 +30,9 @@ MAX_EXCERPT: Final = 2048
 #: SSE events of one answer whose times are kept.
 MAX_TIMES: Final = 1000
 
+#: Requests on one TCP connection that may be without an answer; SDKs have one.
+MAX_OPEN: Final = 10_000
+
 TOO_LARGE: Final = "too large"
 
 
@@ -381,6 +384,10 @@ class Stream:
             elif isinstance(part, Request):
                 self.reading = Exchange(self, part, self._start_us)
                 self.open.append(self.reading)
+                if len(self.open) > MAX_OPEN:
+                    self._requests.tunnel()
+                    self._broken(f"more than {MAX_OPEN} requests without an answer", at_us)
+                    return
             elif part is End.COMPLETE:
                 self.reading = None
                 self._start_us = at_us

@@ -7,6 +7,7 @@ different ids, and an integer may be longer than 64 bits.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -128,8 +129,11 @@ class Envelope(Struct, frozen=True, gc=False):
 
     @property
     def key(self) -> bytes:
-        """The id as it was on the wire."""
-        return bytes(self.id)
+        """The id as it was on the wire; of a longer one than any real id its beginning and a hash."""
+        data = bytes(self.id)
+        if len(data) <= MAX_WORD:
+            return data
+        return data[: MAX_WORD - 33] + b"#" + hashlib.blake2b(data, digest_size=16).hexdigest().encode()
 
     @property
     def is_request(self) -> bool:

@@ -351,7 +351,7 @@ class Tracker:
                 live.wait(Direction.TO_SERVER, (event.jsonrpc_id or "").encode(), event)
         if link.event is not None:
             self._timelines.attach(live, link.event)
-        live.last_id = _integer(message.id)
+        live.use_id(_integer(message.id))
         self._timelines.identify(live, message, x)
 
     def _settle(self, x: Exchange, how: Ended, at_us: int) -> None:

@@ -721,3 +721,24 @@ def test_a_gap_marks_everybody_who_was_in_use() -> None:
     wire.tracker.gap(7, 700, wire.now, wire.now + SECOND, "the recorder died")
     assert {row.mcp_session_id: row.dropped for row in wire.connections} == {"S1": 1, "S2": 0}
     assert (wire.one("records_dropped").dropped, wire.one("records_dropped").note) == (7, "the recorder died")
+
+
+def test_ids_longer_than_any_real_one_still_find_their_request() -> None:
+    wire, tcp = opened()
+    one, two = "a" * 100_000, "a" * 99_999 + "b"
+    tcp.post(call(one, "one"), call(two, "two"), **LEGACY)
+    tcp.answer(200, [result(two, isError=True, content=[]), result(one, content=[])])
+    events = [event for event in wire.events if event.type == "tools/call"]
+    assert {event.name: event.status for event in events} == {"one": Status.SUCCEEDED, "two": Status.FAILED}
+    assert all(len(event.jsonrpc_id or "") <= 512 for event in events)
+
+
+def test_requests_without_end_and_without_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mcp_tap.protocol.exchange.MAX_OPEN", 5)
+    wire, tcp = opened()
+    for number in range(20):
+        tcp.post(call(number), **LEGACY)
+    events = [event for event in wire.events if event.type == "tools/call"]
+    assert len(events) == 5
+    assert {event.outcome for event in events} == {Outcome.UNPARSED}
+    assert len(tcp.stream.open) == 0
