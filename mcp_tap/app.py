@@ -41,6 +41,9 @@ from mcp_tap.ui.terminal import Live, wants_color
 CONTINUED_US: Final = 24 * 3600 * 1_000_000
 MAX_CONTINUED: Final = 10_000
 
+#: Seconds that the start-up lines wait for a server to answer.
+FIRST_LOOK: Final = 0.5
+
 #: Calls whose latencies the status line's p95 is of.
 RECENT_CALLS: Final = 500
 
@@ -144,17 +147,22 @@ async def _reach(proxy: Proxy) -> str:
 
 async def _watch(settings: Settings, window: _Window, recorder: Recorder) -> None:
     """Say what runs where, and keep the status line."""
-    notes = await asyncio.gather(*map(_reach, settings.proxies))
+    reaching = [asyncio.ensure_future(_reach(proxy)) for proxy in settings.proxies]
+    await asyncio.wait(reaching, timeout=FIRST_LOOK)
+    notes = [reached.result() if reached.done() else "has not answered yet" for reached in reaching]
     reader = await open_reader(settings.record.store)
     try:
         summary = await reader.summary()
     finally:
         await reader.close()
     window.live.banner(settings, version=__version__, upstream_notes=notes, summary=summary)
-    for proxy, note in zip(settings.proxies, notes, strict=True):
-        if not note.startswith("connected"):
-            window.live.notice(f"warning: {proxy.upstream.url} {note}; waiting for it")
+    warned = 0
     while True:
+        while warned < len(reaching) and reaching[warned].done():
+            note = reaching[warned].result()
+            if not note.startswith("connected"):
+                window.live.notice(f"warning: {settings.proxies[warned].upstream.url} {note}; waiting for it")
+            warned += 1
         window.status(recorder)
         await asyncio.sleep(0.25)
 
