@@ -124,10 +124,19 @@ class Once(Altering):
             return super()._copy(source, target, change, late)
         with contextlib.suppress(OSError):
             data = source.recv(1 << 20)
+            while not _whole(data) and (more := source.recv(1 << 20)):
+                data += more
             target.sendall(data.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n", 1))
             target.shutdown(socket.SHUT_RDWR)
             source.shutdown(socket.SHUT_RDWR)
         return None
+
+
+def _whole(answer: bytes) -> bool:
+    """Whether an answer with a length, or without a body, is all there."""
+    head, blank, body = answer.lower().partition(b"\r\n\r\n")
+    _, counted, rest = head.partition(b"content-length:")
+    return bool(blank) and (not counted or len(body) >= int(rest.split(b"\r\n", 1)[0]))
 
 
 def test_a_tap_that_is_gone_is_found(server: Place) -> None:
