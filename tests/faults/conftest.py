@@ -75,3 +75,9 @@ def tapped(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """Yield the chain to the server with odd habits."""
     with chain(f"{server.origin}/mcp", tmp_path_factory.mktemp("odd") / "tap.db") as links:
         yield links
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "tests/faults/" in item.path.as_posix():
+            item.add_marker(pytest.mark.links)
