@@ -24,7 +24,7 @@ import uvloop
 from starlette.types import ASGIApp
 
 from mcp_tap import __version__
-from mcp_tap.api import desk
+from mcp_tap.api.health import desk
 from mcp_tap.channel import Kind, encode, encode_json
 from mcp_tap.config import Proxy, Settings
 from mcp_tap.model import Batch, ConnectionStatus, Direction, Status, TapError, hash_session_id

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1] / "mcp_tap"
 
 FLOORS = (
     ("model", "channel"), ("values",), ("config",), ("relay",), ("protocol",), ("transport_session",), ("store",),
-    ("ship",), ("recorder",), ("gateway",), ("api", "ui"), ("app", "cli", "demo", "doctor", "verify"),
+    ("ship",), ("recorder",), ("gateway",), ("api",), ("ui",), ("app", "cli", "demo", "doctor", "verify"),
 )  # fmt: skip
 FLOOR = {unit: number for number, units in enumerate(FLOORS) for unit in units}
 #: The last floor wires everything together, verbs among them.

@@ -7,9 +7,13 @@ A store is named by a URL: `open_writer` and `open_reader` look its scheme up in
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any, Final, NamedTuple, Protocol, cast
+from typing import Any, Final, Literal, NamedTuple, Protocol, cast
 
 from mcp_tap.model import Batch, Connection, UsageError
+from mcp_tap.store.filters import Filter
+
+#: The filter that everything fits.
+ALL: Final = Filter()
 
 #: One row as people see it: the columns of the view `sessions` or `events` by name.
 Row = dict[str, Any]
@@ -30,6 +34,33 @@ class Summary(NamedTuple):
     active: int
     events: int
     file_bytes: int
+
+
+class Paging(NamedTuple):
+    """Which part of a list, by position: what is new meanwhile neither shifts nor repeats a row."""
+
+    limit: int = 50
+    order: Literal["asc", "desc"] = "desc"
+    sort: str = ""  # a column that the list can be sorted by; "" is time
+    after: str | None = None  # id of a row: those that follow it in the order; a position, the row may be gone
+    before: str | None = None  # id of a row: those right before it; `after` wins
+
+
+#: The newest rows.
+FIRST: Final = Paging()
+
+
+class Page(NamedTuple):
+    """Part of a list, and what lies around it."""
+
+    rows: list[Row]
+    more_before: bool
+    more_after: bool
+    matched: int  # how many rows fit in all, counted up to `COUNTED`
+
+
+#: Fitting rows are counted up to here; "10,000+" beyond it.
+COUNTED: Final = 10_000
 
 
 class Writer(Protocol):
@@ -102,8 +133,138 @@ class Reader(Protocol):
         ``operation`` (`mcp_tap.store.operations.Times` as a Row; None where it is one call alone).
         """
 
-    async def changes(self, after: int, limit: int = 500) -> tuple[list[Row], int]:
-        """Return the rows of `events` inserted or updated after a change number, and the number to go on from."""
+    async def changes(self, after: int, limit: int = 500, *, where: Filter = ALL) -> tuple[list[Row], int]:
+        """Return the rows of `events` inserted or updated after a change number, and the number to go on from.
+
+        Rows that do not fit ``where`` are passed over. The number goes on past them, too.
+        """
+
+    async def session_changes(self, after: int, limit: int = 500) -> tuple[list[Row], int]:
+        """Return the rows of `sessions` inserted or updated after a change number, and the number to go on from."""
+
+    # Lists. Rows of the API, of the pages and of the command line alike.
+
+    async def list_sessions(self, where: Filter = ALL, paging: Paging = FIRST) -> Page:
+        """Return rows of the view `sessions`, each with more about it; sorted by when they started.
+
+        Beside the view's columns: ``created`` (ISO), ``updated`` (ISO: when it was last used or ended),
+        ``client_capabilities``, ``server_capabilities`` (parsed JSON or None), ``instructions``, ``provider_id``
+        (pde_…), ``participant_id`` (spt_… or None), ``tool_calls`` ({name: calls}). Sorts: ``started`` (""),
+        ``client_name``, ``duration_ms``, ``calls``, ``errors``, ``last_active``. ``paging`` names rows by
+        connection_id.
+        """
+
+    async def list_events(
+        self, where: Filter = ALL, paging: Paging = FIRST, *, kinds: frozenset[str] | None = None
+    ) -> Page:
+        """Return rows of the view `events`, each with ``client_name``, ``client_version`` and ``mcp_session_id``.
+
+        ``kinds`` keeps some kinds of lines only. Sorts: ``time`` (""), ``latency_ms``, ``size`` (both bodies).
+        ``paging`` names rows by event_id or message_id. Within one session (a filter with one ``conn:`` or
+        ``session:`` that is an id) the order is the session's own count.
+        """
+
+    async def session_ids(self, where: Filter = ALL, paging: Paging = FIRST) -> Page:
+        """Return one row for each runtime context (ses_…), newest first: ``session_id``, ``created``, ``origin``.
+
+        A context fits when one of its connections does. ``paging`` names rows by session_id.
+        """
+
+    async def participants(self, session: str) -> list[Row]:
+        """Return who takes part in the connections of a runtime context: its clients, then the server.
+
+        ``id`` (spt_…), ``type`` (mcp_client | provider | unknown), ``identifier``, ``name``, ``version``,
+        ``created`` (ISO), ``connection_ids``.
+        """
+
+    # Figures. ``where`` usually has a time range; without one it is everything.
+
+    async def totals(self, where: Filter = ALL) -> Row:
+        """Return the figures of a range in one row.
+
+        ``sessions``, ``active``, ``calls``, ``tool_calls``, ``errors``, ``p50_ms``, ``p95_ms``, ``p99_ms``,
+        ``dropped``, ``exact``. ``calls`` are finished requests of clients; latencies leave out what lasts by design
+        (streams that listen). Percentiles are of stored durations where ``exact``, else within 3 % of them, from
+        histograms.
+        """
+
+    async def series(self, where: Filter, *, parts: int = 60) -> list[Row]:
+        """Return figures over time, oldest first, a row for each of at most ``parts`` equal spans, empty ones too.
+
+        ``start``, ``end`` (microseconds), ``calls``, ``errors``, ``p50_ms``, ``p95_ms``, ``p99_ms`` (None without a
+        call). The spans are round (15 s, 1 min, 5 min, 15 min, 1 h, …) and cover the filter's range, else that of
+        the recording.
+        """
+
+    async def heatmap(self, where: Filter, *, parts: int = 60) -> list[Row]:
+        """Return calls by time and latency, without empty cells.
+
+        ``start``, ``end`` (microseconds), ``low_ms``, ``high_ms`` (powers of two), ``calls``, ``errors``.
+        """
+
+    async def matrix(self, where: Filter = ALL) -> list[Row]:
+        """Return calls by ``tool`` and ``client``: ``calls``, ``errors``; most called first."""
+
+    async def tools(self, where: Filter = ALL) -> list[Row]:
+        """Return every tool that was called in range or ever listed, slowest p95 first, uncalled ones last.
+
+        ``name``, ``calls``, ``errors``, ``p50_ms``, ``p95_ms``, ``p99_ms``, ``exact``, ``last_called`` (ISO or None),
+        ``clients`` (how many), ``spark`` (calls in 24 equal parts of the range), ``listed`` (in a tools/list),
+        ``versions`` (how many definitions), ``changed`` (ISO: first sight of the newest definition, None with only
+        one), ``health`` (`mcp_tap.store.health`).
+        """
+
+    async def tool(self, name: str, where: Filter = ALL) -> Row:
+        """Return one tool: the columns of `tools`, and what it was defined as, oldest first.
+
+        ``definitions``: ``version`` (1, 2, …), ``upstream``, ``hash``, ``definition`` (parsed JSON), ``first_seen``,
+        ``last_seen``, ``times``, ``seen_by`` (rows of ``connection_id``, ``session_id``, ``client_name``,
+        ``client_version``, ``first_seen``, ``last_seen``). ``arguments``: ``key``, ``calls``, of the newest 200 calls
+        whose bodies are stored. Raises NotFoundError with the nearest name.
+        """
+
+    async def clients(self, where: Filter = ALL) -> list[Row]:
+        """Return clients by name and version, most calls first.
+
+        ``client`` (name@version; "unknown" without a name), ``name``, ``version``, ``revisions``, ``sessions``,
+        ``calls``, ``errors``, ``p95_ms``, ``exact``, ``tools`` (how many different), ``first_seen``, ``last_seen``.
+        """
+
+    async def errors(self, where: Filter = ALL, *, limit: int = 200) -> list[Row]:
+        """Return failed messages in groups by type, name, reason, code and text without its numbers; most first.
+
+        ``group_id`` (seg_…, the same in every recording), ``type``, ``name``, ``failure_reason``, ``error_code``,
+        ``error_message`` (numbers, ids and quoted words as …), ``count``, ``share`` (of all errors in range),
+        ``clients``, ``sessions`` (how many), ``first``, ``last`` (ISO), ``spark``, ``message_id`` (the newest one).
+        """
+
+    async def error(self, group_id: str, where: Filter = ALL, paging: Paging = FIRST) -> tuple[Row, Page]:
+        """Return one group of `errors` and its occurrences, rows as `list_events` has them."""
+
+    async def context(self, ref: str, *, before: int = 3, after: int = 3) -> list[Row]:
+        """Return the requests around an event in its own session, in order, with it: each with ``offset_ms``."""
+
+    async def related(self, ref: str) -> Row:
+        """Return what belongs to a message: rows of `events` in lists.
+
+        ``operation`` (all tries and rounds, in order; empty where it is alone), ``children`` (progress, log messages,
+        server requests on its stream), ``parent`` (a row or None), ``same_arguments`` (up to 10 other calls of the
+        same tool with the same request body, newest first).
+        """
+
+    async def waterfall(self, session: str) -> list[Row]:
+        """Return the whole timeline of a connection (at most 5,000 lines) with what a picture of it needs.
+
+        Rows of `events` with ``at_us``, ``duration_us``, ``headers_us``, ``first_byte_us``, ``last_byte_us``,
+        ``sse_events`` (microseconds from ``at_us``), ``operation``, ``parent`` (numbers of rows).
+        """
+
+    async def facts(self) -> Row:
+        """Return what the frame of every page shows, and cheaply.
+
+        ``file`` (name), ``file_bytes``, ``events``, ``sessions``, ``oldest``, ``newest`` (ISO or None),
+        ``pruned_before`` (ISO or None), ``change`` (the last number), ``upstreams`` (URLs).
+        """
 
     async def query(self, sql: str, *, limit: int = 1000, seconds: float = 5.0) -> Table:
         """Run one read-only statement of the user's, bounded in rows and in time.

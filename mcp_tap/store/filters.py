@@ -1,0 +1,531 @@
+"""The filter language: `tool:search status:failed -method:ping latency:>500ms since:1h claude`.
+
+One table of keys, `KEYS`, serves the box on the pages, their URLs, the API and the command line. Words stand side by
+side and all have to hold; a comma inside a word means or, `-` before it means not, quotes keep spaces together. A word
+without a key looks for ids, clients, tools and error texts.
+
+A parsed filter becomes SQL over `timeline` (with its `connection`, which may be missing) or over `connection`, both
+under these names and with `provider` and `session` joined; every value is bound, never written into the text.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+from mcp_tap.model import UsageError
+
+#: What a condition's values are bound to: names in the SQL are made unique by `Conditions`.
+Condition = tuple[str, tuple[Any, ...]]
+
+
+class Term(NamedTuple):
+    """One word of a filter."""
+
+    key: str  # as the table names it; "" for a bare word
+    value: str  # as written, commas and all, without quotes
+    negated: bool = False
+
+    def __str__(self) -> str:
+        """Return the word as it is written, quoted where it must be."""
+        value = self.value
+        if not value or re.search(r"[\s\"']", value) or (not self.key and (":" in value or value.startswith("-"))):
+            value = '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        return f"{'-' if self.negated else ''}{self.key}{':' if self.key else ''}{value}"
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Words that all have to hold. ``now_us`` is the moment that spans like `since:1h` count back from."""
+
+    terms: tuple[Term, ...] = ()
+    now_us: int = field(default=0, compare=False)
+
+    def __bool__(self) -> bool:
+        """Whether it asks for anything."""
+        return bool(self.terms)
+
+    def __str__(self) -> str:
+        """Return the filter as it is written; `parse` of it gives the same filter."""
+        return " ".join(map(str, self.terms))
+
+    def value(self, key: str) -> str | None:
+        """Return what stands behind a key, where it stands there once and is not negated."""
+        found = [term.value for term in self.terms if term.key == key and not term.negated]
+        return found[0] if len(found) == 1 else None
+
+    def without(self, *keys: str) -> Filter:
+        """Return the filter without the words of these keys."""
+        return Filter(tuple(term for term in self.terms if term.key not in keys), self.now_us)
+
+    def minus(self, term: Term) -> Filter:
+        """Return the filter without one word."""
+        return Filter(tuple(each for each in self.terms if each != term), self.now_us)
+
+    def plus(self, key: str, value: str, *, negated: bool = False) -> Filter:
+        """Return the filter with one word more; raise UsageError where the key or the value is none."""
+        term = Term(_known(key, f"{key}:{value}") if key else "", value, negated)
+        _check(term, self.now_us)
+        return self if term in self.terms else Filter((*self.terms, term), self.now_us)
+
+    def replaced(self, key: str, value: str) -> Filter:
+        """Return the filter with this word in the place of all words of the same key."""
+        return self.without(key).plus(key, value)
+
+    @property
+    def since_us(self) -> int | None:
+        """The moment from which on rows are asked for, in microseconds since the epoch; None for the beginning."""
+        return max(self._moments("since", "from"), default=None)
+
+    @property
+    def until_us(self) -> int | None:
+        """The moment before which rows are asked for; None for now."""
+        return min(self._moments("to"), default=None)
+
+    def _moments(self, *keys: str) -> list[int]:
+        return [moment(t.value, self.now_us) for t in self.terms if t.key in keys and not t.negated]
+
+    def previous(self) -> Filter | None:
+        """Return the same question about the equally long time before, or None without a beginning."""
+        since = self.since_us
+        if since is None:
+            return None
+        until = self.until_us or self.now_us
+        rest = self.without("since", "from", "to")
+        return rest.plus("from", _iso(2 * since - until)).plus("to", _iso(since))
+
+    def events(self) -> Condition:
+        """Return the condition on rows of `timeline`, with `?` for each value in turn."""
+        return _joined(term.condition(EVENT, self.now_us) for term in map(_Word, self.terms))
+
+    def sessions(self) -> Condition:
+        """Return the condition on rows of `connection`, with `?` for each value in turn."""
+        return _joined(term.condition(SESSION, self.now_us) for term in map(_Word, self.terms))
+
+
+def parse(text: str, *, now_us: int) -> Filter:
+    """Read a filter as people write it. Raises UsageError that names the word and the nearest one that exists."""
+    terms = []
+    for word in _words(text):
+        negated = word.startswith("-") and len(word) > 1
+        key, colon, value = word.removeprefix("-" if negated else "").partition(":")
+        if not colon or not key or not re.fullmatch(r"[A-Za-z_]+", key) or value.startswith("//"):
+            term = Term("", _unquoted(key + colon + value), negated)
+        else:
+            term = Term(_known(key, word), _unquoted(value), negated)
+        _check(term, now_us)
+        terms.append(term)
+    return Filter(tuple(dict.fromkeys(terms)), now_us)
+
+
+def from_parameters(parameters: Iterable[tuple[str, str]], *, now_us: int) -> Filter:
+    """Read the filter of a URL: ``q`` holds words as people write them, every key is a parameter of its own, too.
+
+    A parameter given several times means or. Parameters that are no keys are left alone. Raises UsageError.
+    """
+    read = Filter((), now_us)
+    single: dict[tuple[str, bool], list[str]] = {}
+    for name, value in parameters:
+        negated, key = name.startswith("-"), name.removeprefix("-")
+        if name == "q":
+            read = Filter((*read.terms, *parse(value, now_us=now_us).terms), now_us)
+        elif (key in KEYS or key in ALIASES) and value:
+            single.setdefault((ALIASES.get(key, key), negated), []).append(value)
+    for (key, negated), values in single.items():
+        read = read.plus(key, ",".join(values), negated=negated)
+    return Filter(tuple(dict.fromkeys(read.terms)), now_us)
+
+
+def _words(text: str) -> Iterator[str]:
+    """Yield the words, quotes still in them: blanks separate, except between double quotes."""
+    for match in re.finditer(r'(?:[^\s"]|"(?:[^"\\]|\\.)*"?)+', text):
+        yield match[0]
+
+
+def _unquoted(text: str) -> str:
+    if '"' not in text:
+        return text
+    return re.sub(r'"((?:[^"\\]|\\.)*)"?', lambda quoted: re.sub(r"\\(.)", r"\1", quoted[1]), text)
+
+
+def _known(key: str, word: str) -> str:
+    lower = key.lower()
+    name = ALIASES.get(lower, lower)
+    if name in KEYS:
+        return name
+    close = difflib.get_close_matches(lower, [*KEYS, *ALIASES], n=1)
+    known = f"did you mean {close[0]}:?\n" if close else ""
+    raise UsageError(
+        f'"{word}" has no key that filters know',
+        hint=f"{known}there are:  {' '.join(f'{k}:' for k in KEYS)}",
+        code="filter",
+    )
+
+
+def _check(term: Term, now_us: int) -> None:
+    """Refuse a value that its key cannot read, before anything is asked with it."""
+    _Word(term).condition(EVENT, now_us)
+
+
+# ------------------------------------------------------------------------------------------------- reading values
+
+
+def moment(text: str, now_us: int) -> int:
+    """Return a point in time as microseconds since the epoch.
+
+    A span before now (30m, 1h, 7d), ISO 8601 (local where it names no zone), or the last time the clock showed 10:08.
+    Raises UsageError.
+    """
+    text = text.strip()
+    now = datetime.fromtimestamp(now_us / 1_000_000, UTC)
+    if span := re.fullmatch(r"(\d{1,6})\s*([smhdw])", text):
+        unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}[span[2]]
+        return now_us - int(timedelta(**{unit: int(span[1])}).total_seconds()) * 1_000_000
+    try:
+        if re.fullmatch(r"\d{1,2}:\d\d(:\d\d(\.\d+)?)?", text):
+            local = now.astimezone()
+            clock = datetime.fromisoformat(f"{local:%Y-%m-%d} {text.zfill(5) if len(text) < 5 else text}").astimezone()
+            if clock > local:
+                clock -= timedelta(days=1)
+            return int(clock.timestamp() * 1_000_000)
+        return round(datetime.fromisoformat(text).astimezone().timestamp() * 1_000_000)
+    except (ValueError, OverflowError, OSError):
+        raise UsageError(
+            f'"{text}" is no time', hint="write 30m, 1h, 7d, 10:08 or 2026-03-14T10:08", code="filter"
+        ) from None
+
+
+_SPANS: Final = {"us": 1, "µs": 1, "ms": 1000, "s": 1_000_000, "m": 60_000_000, "min": 60_000_000, "h": 3_600_000_000}
+_SIZES: Final = {"": 1, "b": 1, "k": 1000, "kb": 1000, "m": 1_000_000, "mb": 1_000_000, "g": 10**9, "gb": 10**9}
+
+
+def _number(text: str, units: dict[str, int], example: str) -> int:
+    match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,9})?)\s*([a-zµ]*)", text.strip().lower())
+    if match is None or match[2] not in units:
+        raise UsageError(f'"{text}" cannot be compared', hint=f"write {example}", code="filter")
+    return round(float(match[1]) * units[match[2]])
+
+
+def _compared(column: str, text: str, units: dict[str, int], example: str) -> Condition:
+    """Read `>500ms`, `<=10kB`, `100ms..1s`, or a bare amount, which means at least so much."""
+    if ".." in text:
+        low, _, high = text.partition("..")
+        return f"{column} BETWEEN ? AND ?", (_number(low, units, example), _number(high, units, example))
+    match = re.match(r"(>=|<=|>|<|=)?(.*)", text, re.DOTALL)
+    assert match is not None  # every part of it may be empty
+    return f"{column} {match[1] or '>='} ?", (_number(match[2], units, example),)
+
+
+def _one_of(text: str, words: dict[str, Any], what: str) -> Any:
+    found = words.get(text.lower())
+    if found is None:
+        close = difflib.get_close_matches(text.lower(), words, n=1)
+        hint = (f"did you mean {close[0]}?\n" if close else "") + f"there are:  {' '.join(words)}"
+        raise UsageError(f'"{text}" is no {what}', hint=hint, code="filter")
+    return found
+
+
+def _iso(at_us: int) -> str:
+    return datetime.fromtimestamp(at_us / 1_000_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([\\%_])", r"\\\1", text)
+
+
+def _like(column: str, text: str) -> Condition:
+    return f"{column} LIKE ? ESCAPE '\\'", (f"%{_escaped(text)}%",)
+
+
+def _begins(column: str, text: str) -> Condition:
+    # a range, so that an index serves it
+    return f"({column} >= ? AND {column} < ?)", (text, text + "\U0010ffff")
+
+
+def _named(column: str, text: str) -> Condition:
+    """Return the condition for a name, in which `*` stands for anything."""
+    if "*" in text:
+        return f"{column} LIKE ? ESCAPE '\\'", (_escaped(text).replace("*", "%"),)
+    return f"{column} = ?", (text,)
+
+
+def _any(*conditions: Condition) -> Condition:
+    return f"({' OR '.join(sql for sql, _ in conditions)})", tuple(v for _, values in conditions for v in values)
+
+
+def _joined(conditions: Iterable[Condition]) -> Condition:
+    both = [*conditions]
+    return " AND ".join(sql for sql, _ in both) or "1", tuple(v for _, values in both for v in values)
+
+
+# ------------------------------------------------------------------------------------------------- the table of keys
+
+#: What a filter is asked about.
+EVENT: Final = "event"
+SESSION: Final = "session"
+
+_Read = Callable[[str, int], Condition]  # a value and now → its condition
+
+
+class Key(NamedTuple):
+    """One key: what it means, an example, and the condition of one value on an event and on a session.
+
+    Where ``session`` is None, a session fits that has an event which does.
+    """
+
+    help: str
+    example: str
+    event: _Read
+    session: _Read | None = None
+    split: bool = True  # a comma means or
+
+
+def _tool(value: str, _: int) -> Condition:
+    sql, values = _named("timeline.name", value)
+    return f"(timeline.type = 'tools/call' AND {sql})", values
+
+
+def _called(value: str, _: int) -> Condition:
+    sql, values = _named("called.key", value)
+    return f"EXISTS (SELECT 1 FROM json_each(connection.tools) AS called WHERE {sql})", values
+
+
+def _who(name: str, version: str) -> _Read:
+    def read(value: str, _: int) -> Condition:
+        who, at, exactly = value.partition("@")
+        if not at:
+            return _like(name, who)
+        sql, values = _begins(version, exactly)
+        return f"({name} = ? AND {sql})", (who, *values)
+
+    return read
+
+
+_MESSAGE_STATUS: Final = {
+    "ok": "succeeded", "succeeded": "succeeded", "error": "failed", "failed": "failed",
+    "pending": "waiting_for_response", "waiting_for_response": "waiting_for_response",
+    "active": "active", "ended": "ended",
+}  # fmt: skip
+
+
+def _status(value: str, _: int) -> Condition:
+    status = _one_of(value, _MESSAGE_STATUS, "status")
+    column = "connection.status" if status in {"active", "ended"} else "timeline.status"
+    return f"{column} = ?", (status,)
+
+
+def _session_status(value: str, _: int) -> Condition:
+    status = _one_of(value, _MESSAGE_STATUS, "status")
+    counted = {"failed": "connection.errors > 0", "succeeded": "connection.errors = 0"}
+    counted["waiting_for_response"] = "connection.open_calls > 0"
+    return (counted[status], ()) if status in counted else ("connection.status = ?", (status,))
+
+
+_REASONS: Final = {
+    "tool": "tool_error", "rpc": "rpc_error", "http": "http_error", "transport": "transport_error",
+    "tool_error": "tool_error", "rpc_error": "rpc_error", "http_error": "http_error",
+    "transport_error": "transport_error", "no_response": "no_response", "timeout": "timeout",
+    "cancelled": "cancelled", "abandoned": "abandoned",
+}  # fmt: skip
+
+
+def _error(value: str, _: int) -> Condition:
+    if re.fullmatch(r"-?\d+", value):
+        return "timeline.code = ?", (value,)
+    return "timeline.failure_reason = ?", (_one_of(value, _REASONS, "kind of error"),)
+
+
+_DIRECTIONS: Final = {
+    "client": "client_to_server", "client_to_server": "client_to_server", "to_server": "client_to_server",
+    "server": "server_to_client", "server_to_client": "server_to_client", "to_client": "server_to_client",
+}  # fmt: skip
+
+_MARKS: Final = {
+    "incomplete": ("timeline.dropped + timeline.request_cut + timeline.response_cut > 0",
+                   "connection.dropped + connection.truncated > 0"),
+    "shared": ("connection.origin_note LIKE 'shared%'", "connection.origin_note LIKE 'shared%'"),
+    "quiet": ("(connection.status = 'active' AND connection.state = 'disconnected')",) * 2,
+    "retry": ("timeline.attempt > 1", None),
+    "call": ("(timeline.kind = 'request' AND timeline.direction = 'client_to_server')", None),
+}  # fmt: skip
+
+
+def _mark(value: str, _: int) -> Condition:
+    return _one_of(value, _MARKS, "mark")[0], ()
+
+
+def _session_mark(value: str, now_us: int) -> Condition:
+    about_session: str | None = _one_of(value, _MARKS, "mark")[1]
+    return _has_event(_mark(value, now_us)) if about_session is None else (about_session, ())
+
+
+def _id(value: str, _: int) -> Condition:
+    if number := re.fullmatch(r"s(?:mg|ev)_[0-9a-z]{5}(\d{12})", value):
+        return "timeline.pk = ?", (int(number[1]),)
+    if value.startswith(("scn_", "ses_")):
+        return _any(_begins("connection.id", value), _begins("session.id", value))
+    return "timeline.jsonrpc_id IN (?, ?)", (value, f'"{value}"')
+
+
+def _belongs(value: str, _: int) -> Condition:
+    columns = ("session.id", "connection.id", "connection.mcp_session_id")
+    return _any(*(_begins(column, value) for column in columns))
+
+
+def _text(value: str, _: int) -> Condition:
+    sql, values = _like("body.data", value)
+    stored = (f"EXISTS (SELECT 1 FROM body WHERE body.timeline = timeline.pk AND {sql})", values)
+    return _any(_like("timeline.message", value), _like("timeline.note", value), stored)
+
+
+def _bare(value: str, now_us: int) -> Condition:
+    names = ("timeline.name", "timeline.message", "timeline.type", "connection.client_name", "timeline.trace_id")
+    return _any(_belongs(value, now_us), *(_like(name, value) for name in names))
+
+
+def _bare_session(value: str, now_us: int) -> Condition:
+    names = ("connection.client_name", "connection.server_name", "connection.user_agent", "connection.tools")
+    failed = "SELECT connection FROM timeline WHERE status = 'failed' AND "
+    sql, values = _like("timeline.message", value)
+    errors = (f"connection.pk IN ({failed}{sql})", values)
+    return _any(_belongs(value, now_us), *(_like(name, value) for name in names), errors)
+
+
+def _has_event(condition: Condition) -> Condition:
+    sql, values = condition
+    return f"connection.pk IN (SELECT timeline.connection FROM timeline WHERE {sql})", values
+
+
+def _at_least(column: str) -> _Read:
+    return lambda value, _: _compared(column, value, _SPANS, "latency:>500ms or 100ms..1s")
+
+
+def _count(column: str) -> _Read:
+    return lambda value, _: _compared(column, value, {"": 1}, ">10")
+
+
+def _column(form: Callable[[str, str], Condition], column: str) -> _Read:
+    return lambda value, _: form(column, value)
+
+
+def _word_of(column: str, words: Iterable[str], what: str) -> _Read:
+    table = {word: word for word in words}
+    return lambda value, _: (f"{column} = ?", (_one_of(value, table, what),))
+
+
+def _in(column: str) -> _Read:
+    return _column(_begins, column)
+
+
+_ORIGIN = _word_of("connection.origin", ("header", "endpoint", "gateway", "derived"), "origin")
+_ERA = _word_of("connection.era", ("legacy", "modern"), "era")
+_CLIENT = _who("connection.client_name", "connection.client_version")
+_SERVER = _who("connection.server_name", "connection.server_version")
+_DURATION = (
+    "max(coalesce(connection.ended_us, connection.last_active_us)"
+    " - coalesce(connection.started_us, connection.created_us), 0)"
+)
+
+KEYS: Final[dict[str, Key]] = {
+    "tool": Key("the tool that is called; * stands for anything", "tool:create_*", _tool, _called),
+    "method": Key("the JSON-RPC method or the name of the event", "-method:ping", _column(_named, "timeline.type")),
+    "name": Key("the tool, prompt or resource", "name:file:///*", _column(_named, "timeline.name")),
+    "client": Key("part of the client's name, or name@version", "client:claude", _CLIENT, _CLIENT),
+    "server": Key("part of the server's name, or name@version", "server:weather", _SERVER, _SERVER),
+    "session": Key("the beginning of a session's id or of an mcp-session-id", "session:85caee5d", _belongs, _belongs),
+    "conn": Key("the beginning of a connection's id", "conn:scn_01k", _in("connection.id"), _in("connection.id")),
+    "status": Key("ok, error or pending; for sessions active or ended", "status:failed", _status, _session_status),
+    "error": Key("a code or a kind: tool, rpc, http, timeout, cancelled, …", "error:-32602,timeout", _error),
+    "outcome": Key(
+        "what a message came to", "outcome:input_required",
+        _word_of("timeline.outcome", ("input_required", "task", "auth_challenge", "probe", "unparsed"), "outcome"),
+    ),
+    "dir": Key(
+        "who sent it: client or server", "dir:server",
+        lambda value, _: ("timeline.direction = ?", (_one_of(value, _DIRECTIONS, "direction"),)),
+    ),
+    "era": Key("legacy or modern", "era:modern", _ERA, _ERA),
+    "revision": Key(
+        "the protocol's revision", "revision:2025-06-18",
+        _in("connection.protocol_version"), _in("connection.protocol_version"),
+    ),
+    "origin": Key("header, endpoint, gateway or derived", "origin:derived", _ORIGIN, _ORIGIN),
+    "upstream": Key(
+        "part of the server's URL", "upstream:9000", _column(_like, "provider.url"), _column(_like, "provider.url")
+    ),
+    "id": Key("an id of ours, or a JSON-RPC id", "id:7", _id),
+    "trace": Key("the beginning of a trace id", "trace:4bf92f35", _in("timeline.trace_id")),
+    "text": Key("words in bodies, errors and notes", 'text:"rate limited"', _text, split=False),
+    "latency": Key("how long a message took", "latency:>500ms", _at_least("timeline.duration_us")),
+    "duration": Key("how long a session lasted", "duration:>10m", _at_least(_DURATION), _at_least(_DURATION)),
+    "size": Key(
+        "bytes of a message, both bodies", "size:>10kB",
+        lambda v, _: _compared("(timeline.request_bytes + timeline.response_bytes)", v, _SIZES, "size:>10kB"),
+        lambda v, _: _compared("(connection.request_bytes + connection.response_bytes)", v, _SIZES, "size:>10kB"),
+    ),
+    "calls": Key("how many calls a session has", "calls:>10", _count("connection.calls"), _count("connection.calls")),
+    "errors": Key("how many of them failed", "errors:>0", _count("connection.errors"), _count("connection.errors")),
+    "is": Key("incomplete, shared, quiet, retry, call", "is:incomplete", _mark, _session_mark),
+    "since": Key(
+        "from then on: a span before now, or a time", "since:1h",
+        lambda value, now_us: ("timeline.time >= ?", (_iso(moment(value, now_us)),)),
+        lambda value, now_us: ("connection.last_active >= ?", (_iso(moment(value, now_us)),)),
+        split=False,
+    ),
+    "from": Key(
+        "from then on", "from:10:05",
+        lambda value, now_us: ("timeline.time >= ?", (_iso(moment(value, now_us)),)),
+        lambda value, now_us: ("connection.last_active >= ?", (_iso(moment(value, now_us)),)),
+        split=False,
+    ),
+    "to": Key(
+        "before then", "to:10:15",
+        lambda value, now_us: ("timeline.time < ?", (_iso(moment(value, now_us)),)),
+        lambda value, now_us: ("connection.started < ?", (_iso(moment(value, now_us)),)),
+        split=False,
+    ),
+}  # fmt: skip
+
+#: Other words for the same keys: those of the API's resources.
+ALIASES: Final = {
+    "connection": "conn", "connection_id": "conn", "session_id": "session", "direction": "dir", "type": "method",
+    "until": "to", "reason": "error", "code": "error", "trace_id": "trace", "protocol_version": "revision",
+}  # fmt: skip
+
+_BARE: Final = Key("ids, clients, tools and error texts", "claude", _bare, _bare_session, split=False)
+
+
+class _Word:
+    """A term on its way to become SQL."""
+
+    def __init__(self, term: Term) -> None:
+        self._term = term
+        self._key = KEYS[term.key] if term.key else _BARE
+
+    def condition(self, about: str, now_us: int) -> Condition:
+        term, key = self._term, self._key
+        values = [value for value in term.value.split(",") if value] if key.split else [term.value]
+        if not any(value.strip() for value in values):
+            raise UsageError(
+                f'"{term.key}:" says nothing' if term.key else "an empty word says nothing",
+                hint=f"for example:  {key.example}",
+                code="filter",
+            )
+        try:
+            read = [self._read(value, about, now_us) for value in values]
+        except UsageError as error:
+            raise UsageError(f'in "{term}": {error}', hint=error.hint, code="filter") from None
+        sql, bound = _any(*read) if len(read) > 1 else read[0]
+        # what is unknown is not what was asked for, so its opposite holds
+        return (f"NOT coalesce({sql}, 0)", bound) if term.negated else (sql, bound)
+
+    def _read(self, value: str, about: str, now_us: int) -> Condition:
+        if about == EVENT:
+            return self._key.event(value, now_us)
+        if self._key.session is not None:
+            return self._key.session(value, now_us)
+        return _has_event(self._key.event(value, now_us))
