@@ -75,7 +75,7 @@ def test_imports_point_upwards(path: Path) -> None:
         ("config", "import click"),
         ("model", "from mcp_tap.config import Settings"),
         ("store", "from mcp_tap.recorder import Recorder"),
-        ("ui", "import mcp_tap.api"),
+        ("api", "import mcp_tap.ui"),
     ],
 )
 def test_an_import_that_points_elsewhere_would_be_found(unit: str, source: str) -> None:
