@@ -58,6 +58,7 @@ class Admin:
 
     listen: Address = Address("127.0.0.1", 6279)
     token: str = ""
+    hosts: tuple[str, ...] = ()  # further Host values under which the desk answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class Record:
     bodies: Literal["none", "redacted", "full"] = "redacted"
     max_body: int = 64 * 1000
     keep: float | None = 30 * 86400.0  # None: for ever
+    max_size: int | None = None  # of the file; None: any
     session_idle: float = 30 * 60.0
     queue: int = 64 * 1000 * 1000
 
@@ -108,7 +110,7 @@ class Settings:
         """Return the settings that ``to_json`` wrote."""
         raw: dict[str, Any] = json.loads(data)
         admin = raw["admin"]
-        admin["listen"] = Address(*admin["listen"])
+        admin |= {"listen": Address(*admin["listen"]), "hosts": tuple(admin["hosts"])}
         redact: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw["redact"].items()}
         return cls(
             proxy=_proxy_from_json(raw["proxy"]),
@@ -212,6 +214,7 @@ SETTINGS: Final = (
         "asked of everyone who opens the desk; a must when admin.listen is not loopback",
         short="MCP_TAP_TOKEN",
     ),
+    Setting("admin.hosts", values.authority, "further Host values under which the desk answers", many=True),
     Setting(
         "record.store",
         values.store,
@@ -222,6 +225,9 @@ SETTINGS: Final = (
     Setting("record.bodies", values.one_of("none", "redacted", "full"), "none, redacted or full", flag="--bodies"),
     Setting("record.max_body", values.size(1, 8 * 1000**2), "longer ones are cut in the record, never in the traffic"),
     Setting("record.keep", values.keep, "how long; forever never deletes"),
+    Setting(
+        "record.max_size", values.max_size, "of the file; beyond it the oldest go; unlimited is any size", sample="2GB"
+    ),
     Setting("record.session_idle", values.positive_duration, "a session without traffic for so long has ended"),
     Setting("record.queue", values.size(1000**2, 16 * 1000**3), "when full, traffic goes on and the loss is counted"),
     Setting("redact.headers", values.header, "further headers that carry credentials", many=True),

@@ -243,6 +243,11 @@ def size(least: int, most: int) -> Callable[[str], int]:
     return read
 
 
+def max_size(text: str) -> int | None:
+    """Read bytes that something may have on a disk, or None where it may have any."""
+    return None if text == "unlimited" else size(1000**2, 10**15)(text)
+
+
 def one_of(*words: str) -> Callable[[str], str]:
     """Return a reader of one of a few words."""
 

@@ -159,10 +159,12 @@ OTHER = {
     "proxy.tls_key": ("tap.key", "tap.key"),
     "admin.listen": (":0", Address("127.0.0.1", 0)),
     "admin.token": ("s3cret", "s3cret"),
+    "admin.hosts": ("tap.example,tap.example:8443", ("tap.example", "tap.example:8443")),
     "record.store": ("sqlite:////data/tap.db", "sqlite:////data/tap.db"),
     "record.bodies": ("full", "full"),
     "record.max_body": ("1.5MB", 1_500_000),
     "record.keep": ("forever", None),
+    "record.max_size": ("2GB", 2_000_000_000),
     "record.session_idle": ("2h", 7200.0),
     "record.queue": ("1GB", 1_000_000_000),
     "redact.headers": ("X-Acme,x-acme", ("x-acme",)),
@@ -269,7 +271,9 @@ def test_the_example_is_the_file_in_the_repository(tmp_path: Path) -> None:
         "tls_cert": "/etc/ssl/tap.pem",
         "tls_key": "/etc/ssl/tap.key",
     }
-    assert uncommented.settings == replace(DEFAULTS, proxy=replace(DEFAULTS.proxy, **files))
+    assert uncommented.settings == replace(
+        DEFAULTS, proxy=replace(DEFAULTS.proxy, **files), record=replace(DEFAULTS.record, max_size=2_000_000_000)
+    )
 
 
 def row(setting: Any) -> str:
@@ -546,6 +550,8 @@ def test_loopback(host: str, loopback: bool) -> None:
         ("record.keep", "99999d", "longer than a hundred years"),
         ("record.keep", "0d", "no time at all"),
         ("record.keep", "30", "has no unit"),
+        ("record.max_size", "1kB", "out of range"),
+        ("record.max_size", "forever", "not a size"),
         ("record.max_body", "9MB", "out of range"),
         ("record.max_body", "0B", "out of range"),
         ("record.max_body", "64", "has no unit"),
