@@ -8,10 +8,12 @@
 #   make faults           real clients over bad links, with the tap between and without
 #   make lint types       what has to be clean before a commit
 #   make fuzz             a million strange conversations                              (ARGS="--inputs N --seed S")
+#   make browser          installs what the tests in a browser need, where the system lets it
+#   make screenshots      the pages as pictures, two of them in docs/images
 #   make bench            what the tap costs beside a direct connection
 
 .DEFAULT_GOAL := test
-.PHONY: setup demo test test-all fuzz conformance transparency faults lint types bench sdk clean
+.PHONY: setup demo test test-all fuzz conformance transparency faults lint types bench sdk browser screenshots clean
 .SILENT:
 
 # The first Python that is new enough.
@@ -35,6 +37,8 @@ $(BIN)/.installed: $(BIN)/.pip pyproject.toml
 $(BIN)/.developing: $(BIN)/.installed
 	echo "installing what tests and checks need"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group tests --group lint
+	# where there is no playwright for this system, the tests in a browser are skipped
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --group browser
 	touch $@
 
 setup: $(BIN)/.developing
@@ -43,11 +47,11 @@ demo: $(BIN)/.installed
 	$(BIN)/mcp-tap demo $(ARGS)
 
 # Without a network the SDKs cannot be fetched: their tests are skipped then, and say so.
-test: setup
+test: setup browser
 	-$(BIN)/python tests/sdk/environments.py
 	$(BIN)/pytest -n auto -m "not matrix" $(ARGS)
 
-test-all: setup sdk
+test-all: setup sdk browser
 	$(BIN)/pytest -n auto -m "not (links and matrix)" $(ARGS)
 
 # Needs node and npm; the suite and the Node that it wants go into .cache.
@@ -77,6 +81,14 @@ bench: setup
 # The official MCP SDKs, each in an environment of its own.
 sdk: setup
 	$(BIN)/python tests/sdk/environments.py
+
+# Chromium through the system's package manager, axe-core through npm.
+browser: setup
+	-$(BIN)/python tests/browser/environment.py
+
+# The demo and a tool that changes, shown in a browser: docs/images and .cache/screenshots.
+screenshots: setup browser
+	$(BIN)/python -m tests.browser.screenshots $(ARGS)
 
 clean:
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
