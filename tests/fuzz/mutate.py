@@ -25,7 +25,8 @@ TALK: Final = (Kind.CLIENT, Kind.SERVER, Kind.OWN)
 
 _NUMBER: Final = re.compile(rb"-?\d+")
 _STRING: Final = re.compile(rb'"[^"\\]{0,200}"')
-_LINE: Final = re.compile(rb"[^\r\n]*\r?\n")
+# anchored: a megabyte without a line end would be searched from each of its bytes otherwise
+_LINE: Final = re.compile(rb"^[^\n]*\n", re.MULTILINE)
 _BLANK: Final = b"\r\n\r\n"
 
 NUMBERS: Final = (
