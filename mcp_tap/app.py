@@ -1,13 +1,15 @@
 """The wiring: how the two processes come about, and everything the recorder process is made of.
 
 `run` turns the calling process into the relay, which starts ``python -m mcp_tap.app CHANNEL_FD SETTINGS_FD DESK_FD``
-as its recorder. The relay is an exec'ed process of its own so that it holds nothing but itself.
+as its recorder. The relay is an exec'ed process of its own so that it holds nothing but itself. `serve_file` is the
+desk alone, on a recording that is there already.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -17,25 +19,38 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from typing import Final, NoReturn
 
 import uvicorn
 import uvloop
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from mcp_tap import __version__
-from mcp_tap.api.health import desk
+from mcp_tap.api import errors, health, routes, safety
+from mcp_tap.api.desk import Desk, Recording
+from mcp_tap.api.reopening import open_reopening
 from mcp_tap.channel import Kind, encode, encode_json
-from mcp_tap.config import Proxy, Settings
-from mcp_tap.model import Batch, ConnectionStatus, Direction, Status, TapError, hash_session_id
+from mcp_tap.config import Address, Proxy, Settings
+from mcp_tap.model import Batch, ConnectionStatus, Direction, Status, TapError, UsageError, hash_session_id
 from mcp_tap.model import Kind as EventKind
 from mcp_tap.protocol.redact import Redactor
 from mcp_tap.protocol.revisions import LASTING
 from mcp_tap.protocol.tracker import Tracker
 from mcp_tap.recorder import Recorder
-from mcp_tap.store import Writer, open_reader, open_writer
+from mcp_tap.relay.sockets import listening_sockets
+from mcp_tap.store import Reader, Writer, open_writer
 from mcp_tap.store.rows import event_row, session_row
+from mcp_tap.store.sqlite.file import location
+from mcp_tap.ui import pages
 from mcp_tap.ui.terminal import Live, wants_color
+from mcp_tap.ui.text import counted, duration
+from mcp_tap.ui.web import refuse
 
 #: A connection idle for longer than this is not continued after a restart, and so many at most are.
 CONTINUED_US: Final = 24 * 3600 * 1_000_000
@@ -96,20 +111,107 @@ async def _record(settings: Settings, channel: socket.socket, desk_socket: socke
     keep = settings.record.keep
     keep_us = None if keep is None else int(keep * 1_000_000)
     recorder = Recorder(tracker, writer, written=window.show, notice=window.live.notice, keep_us=keep_us)
-    server = _Server(desk(recorder, proxies=settings.proxies, reach=_reach))
+    reader = await _reader(settings)
+    server = _Server(application(_desk(settings, reader, recorder)))
     serving = asyncio.create_task(server.serve(sockets=[desk_socket]))
     await loop.create_connection(lambda: recorder, sock=channel)
     recorder.say(encode(0, Kind.READY, time.monotonic_ns()))
-    watching = asyncio.create_task(_watch(settings, window, recorder))
+    watching = asyncio.create_task(_watch(settings, window, recorder, reader))
     try:
         await recorder.run()
     finally:
         watching.cancel()
         server.should_exit = True
         await asyncio.wait([serving, watching], timeout=1.5)
+        await reader.close()
         await writer.close()
         window.live.close()
     return 0
+
+
+def serve_file(settings: Settings) -> int:
+    """Be the desk of the recording that the settings name, with no proxy, until SIGINT or SIGTERM; return 0.
+
+    Raises UsageError where the address is taken, StoreError where the recording cannot be read. Another process may
+    write the recording meanwhile: the pages follow it.
+    """
+    return uvloop.run(_serve_file(settings))
+
+
+async def _serve_file(settings: Settings) -> int:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    sockets = _desk_sockets(settings.admin.listen)
+    reader = await _reader(settings)
+    try:
+        admin = replace(settings.admin, listen=Address(settings.admin.listen.host, sockets[0].getsockname()[1]))
+        server = _Server(application(_desk(replace(settings, admin=admin), reader)))
+        serving = asyncio.create_task(server.serve(sockets=sockets))
+        store = settings.record.store.removeprefix("sqlite:///")
+        print(f"\n  mcp-tap {__version__}\n  desk     http://{admin.listen}\n  record   {store}\n", file=sys.stderr)  # noqa: T201
+        await asyncio.wait([serving, asyncio.ensure_future(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        await serving
+    finally:
+        await reader.close()
+    return 0
+
+
+def _desk_sockets(address: Address) -> list[socket.socket]:
+    try:
+        return listening_sockets(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            message = f"port {address.port} is already in use on {address.host}"
+            hint = f"it may be another mcp-tap; its web page would be http://{address}\n"
+        else:
+            message, hint = f"cannot listen on {address} ({str(error.strerror or error).lower()})", ""
+        raise UsageError(message, hint=f"{hint}try:  --admin-listen 127.0.0.1:6290") from error
+
+
+async def _reader(settings: Settings) -> Reader:
+    return await open_reopening(settings.record.store, str(location(settings.record.store)))
+
+
+def application(desk: Desk) -> ASGIApp:
+    """Return the whole desk: probes, API, pages, and what these load, behind its guard."""
+    static = Mount("/static", StaticFiles(packages=[("mcp_tap.ui", "static")]), name="static")
+
+    def refused(request: Request, error: TapError) -> Response:
+        return refuse(desk, request, error)
+
+    routed = Starlette(
+        routes=[*health.routes(desk), *routes.routes(desk), *pages.routes(desk), static],
+        exception_handlers=errors.handlers(refused),
+    )
+    return safety.Guard(routed, desk)
+
+
+def _desk(settings: Settings, reader: Reader, recorder: Recorder | None = None) -> Desk:
+    """Return what the routes know; without a recorder it is a file that is looked at."""
+
+    def recording() -> Recording:
+        if recorder is None:
+            return Recording(on=False)
+        spool = recorder.spool
+        return Recording(True, spool.failing, recorder.dropped, spool.lost, recorder.streams)
+
+    return Desk(
+        reader=reader,
+        recording=recording,
+        proxies=() if recorder is None else settings.proxies,
+        reach=None if recorder is None else _reach,
+        token=settings.admin.token,
+        hosts=(*settings.admin.hosts, settings.admin.listen.host),
+        keep=_in_words(settings.record.keep),
+    )
+
+
+def _in_words(keep: float | None) -> str:
+    if keep is None:
+        return "for ever"
+    return duration(keep * 1000) if keep % 86400 else counted(int(keep // 86400), "day")
 
 
 def _session_word(settings: Settings, key: bytes) -> Callable[[str], str]:
@@ -145,17 +247,12 @@ async def _reach(proxy: Proxy) -> str:
     return f"connected in {(time.perf_counter() - began) * 1000:.0f} ms"
 
 
-async def _watch(settings: Settings, window: _Window, recorder: Recorder) -> None:
+async def _watch(settings: Settings, window: _Window, recorder: Recorder, reader: Reader) -> None:
     """Say what runs where, and keep the status line."""
     reaching = [asyncio.ensure_future(_reach(proxy)) for proxy in settings.proxies]
     await asyncio.wait(reaching, timeout=FIRST_LOOK)
     notes = [reached.result() if reached.done() else "has not answered yet" for reached in reaching]
-    reader = await open_reader(settings.record.store)
-    try:
-        summary = await reader.summary()
-    finally:
-        await reader.close()
-    window.live.banner(settings, version=__version__, upstream_notes=notes, summary=summary)
+    window.live.banner(settings, version=__version__, upstream_notes=notes, summary=await reader.summary())
     warned = 0
     while True:
         while warned < len(reaching) and reaching[warned].done():
