@@ -34,7 +34,7 @@ PAGING: Final = ("limit", "order", "sort", "after", "before", "cursor")
 
 #: Parameters that choose how something is shown, not what: a page's JSON takes them all and needs few.
 SHOWN: Final = frozenset(
-    {"event", "message", "only", "open", "over", "panel", "reveal", "table", "theme", "time", "view", "zoom"}
+    {"event", "message", "hide", "only", "open", "over", "panel", "reveal", "table", "theme", "time", "view", "zoom"}
 )
 
 #: The resources' own names for what a filter asks.
