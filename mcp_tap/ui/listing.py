@@ -15,6 +15,8 @@ from mcp_tap.ui.text import harmless, json_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from mcp_tap.store import Row
+
 #: A column narrower than this says nothing.
 _NARROW: Final = 6
 
@@ -55,6 +57,16 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], form: Shap
         click.echo("\n".join(lines))
 
 
+def print_records(rows: Sequence[Row], form: Shape) -> None:
+    """Print rows that know their columns, all the same ones: nothing where there are none."""
+    if rows:
+        print_rows(list(rows[0]), (list(row.values()) for row in rows), form)
+
+
+def _plain(column: str, shown: str) -> str:
+    return ""
+
+
 def print_table(
     columns: Sequence[str],
     rows: Iterable[Sequence[Any]],
@@ -62,10 +74,12 @@ def print_table(
     color: bool,
     right: Iterable[str] = (),
     whole: Iterable[str] = (),
+    style: Callable[[str, str], str] = _plain,
 ) -> None:
     """Print a table for people, cut to the terminal: ``right`` names columns of numbers, ``whole`` those never cut.
 
-    What has too many columns for lines is printed one value per line instead, each row a block.
+    ``style`` says how a cell is painted, from its column and its text. What has too many columns for lines is printed
+    one value per line instead, each row a block.
     """
     cells = [[cell(value) for value in row] for row in rows]
     if not cells:
@@ -83,12 +97,14 @@ def print_table(
             break
         widths[widest] -= 1
     sides = [text.right if name in right else text.left for name in columns]
-    lines = ["  ".join(map(_place, sides, row, widths)).rstrip() for row in (columns, *cells)]
-    click.echo("\n".join([paint(lines[0], "bold", color=color), *lines[1:]]), color=color)
-
-
-def _place(side: Callable[[str, int], str], shown: str, wide: int) -> str:
-    return side(shown, wide)
+    title = "  ".join(side(name, wide) for side, name, wide in zip(sides, columns, widths, strict=True))
+    lines = [paint(title.rstrip(), "bold", color=color)]
+    for row in cells:
+        placed = [side(shown, wide) for side, shown, wide in zip(sides, row, widths, strict=True)]
+        placed[-1] = placed[-1].rstrip()
+        styles = map(style, columns, row)
+        lines.append("  ".join(paint(text, name, color=color) for text, name in zip(placed, styles, strict=True)))
+    click.echo("\n".join(line.rstrip() for line in lines), color=color)
 
 
 def _print_blocks(columns: Sequence[str], cells: Iterable[Sequence[str]], *, color: bool) -> None:

@@ -14,6 +14,7 @@ import click
 
 from mcp_tap.model import Codec, Kind, Status
 from mcp_tap.ui import listing
+from mcp_tap.ui.export import SHOWN, shortened
 from mcp_tap.ui.terminal import REMEMBERED, Lines, end_text, failure_text, paint, peers_text
 from mcp_tap.ui.text import counted, duration, harmless, json_line, local, size
 from mcp_tap.values import written
@@ -56,7 +57,14 @@ def sessions(rows: Iterable[Row], *, color: bool) -> None:
         color=color,
         right=("#", "duration", "calls", "errors"),
         whole=("#", "started", "duration", "calls", "errors", "revision"),
+        style=_session_style,
     )
+
+
+def _session_style(column: str, shown: str) -> str:
+    if column == "errors" and shown != "0":
+        return "red"
+    return "green" if column == "status" and shown.startswith("active") else ""
 
 
 def _session_status(row: Row) -> str:
@@ -84,7 +92,7 @@ def _session_facts(row: Row) -> Iterator[tuple[str, str]]:
     yield "session", f"{row['session_id']}, known by: {row['origin']}{_bracketed(row['origin_note'])}"
     if row["mcp_session_id"]:
         # Possession of the id is access to the session where the server asks for nothing else.
-        yield "mcp id", f"{row['mcp_session_id'][:8]}…"
+        yield "mcp id", f"{row['mcp_session_id'][:SHOWN]}…"
     yield "revision", f"{row['protocol_version'] or 'unknown'}{_bracketed(row['era'])}"
     yield "started", local(row["started"], _WHEN)
     if row["ended"]:
@@ -122,11 +130,6 @@ class Follow:
         self._changes: OrderedDict[str, int] = OrderedDict()  # the last change of each event that was printed
         self._headed = False
 
-    async def cursor(self) -> int:
-        """Return the number of the last change that the recording holds now."""
-        table = await self._reader.query("SELECT max(change) FROM events", limit=1)
-        return int(table.rows[0][0] or 0)
-
     async def show(self, rows: Iterable[Row]) -> None:
         """Print what of ``rows`` was not printed yet."""
         printed: list[str] = []
@@ -153,12 +156,12 @@ class Follow:
         if len(self._changes) > REMEMBERED:
             self._changes.popitem(last=False)
         if self._shape == "json":
-            yield json_line(row)
+            yield json_line(shortened(row))
             return
         if not self._headed:
             self._headed = True
             yield listing.tsv_line(row)
-        yield listing.tsv_line(row.values())
+        yield listing.tsv_line(shortened(row).values())
 
 
 # -------------------------------------------------------------------------------------------------------- message

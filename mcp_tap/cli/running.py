@@ -1,0 +1,77 @@
+"""The verbs that run something: the tap, the desk on a recording, the demonstration."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import NoReturn
+
+import click
+
+from mcp_tap.cli import flags
+
+
+@click.command()
+@click.argument("url", required=False)
+@flags.listen
+@flags.admin_listen
+@flags.store
+@flags.config
+@click.option("--bodies", type=click.Choice(["none", "redacted", "full"]), help="What is kept of bodies. [redacted]")
+@click.option("--format", type=click.Choice(["text", "json", "none"]), help="The live view. [text; json in a pipe]")
+@flags.debug
+def run(*, url: str | None, listen: str | None, admin_listen: str | None, store: str | None, file: str | None,
+        bodies: str | None, format: str | None, debug: bool) -> NoReturn:  # fmt: skip  # noqa: A002 - the flag's name
+    """Stand in front of the server at URL and record.
+
+    Clients connect to http://127.0.0.1:6278 with the path of URL. Ends at Ctrl-C or SIGTERM, after the calls in
+    flight.
+    """
+    loaded = flags.load(
+        file,
+        {
+            "proxy.upstream": url,
+            "proxy.listen": listen,
+            "admin.listen": admin_listen,
+            "record.store": store,
+            "record.bodies": bodies,
+            "format": format,
+            "debug": "true" if debug else None,
+        },
+    )
+    settings = loaded.to_run()
+    if loaded.origins["format"] == "default" and not sys.stdout.isatty():
+        settings = replace(settings, format="json")  # a pipe is read by programs
+    from mcp_tap import app
+
+    app.run(settings)
+
+
+@click.command("open")
+@click.argument("recording", metavar="FILE")
+@flags.admin_listen
+@flags.config
+@flags.debug
+def open_(*, recording: str, admin_listen: str | None, file: str | None, debug: bool) -> int:
+    """Show the recording in FILE on the desk, with no proxy, until Ctrl-C.
+
+    FILE is a path or the URL of a store. A recording that is being written may be opened, too.
+    """
+    url = recording if "://" in recording else f"sqlite:///{recording}"
+    settings = flags.load(file, {"record.store": url, "admin.listen": admin_listen}).settings
+    from mcp_tap import app
+
+    return app.serve_file(settings)
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Play one round, print a summary and end.")
+@flags.listen
+@flags.admin_listen
+@flags.store
+@flags.debug
+def demo(*, once: bool, listen: str | None, admin_listen: str | None, store: str | None, debug: bool) -> int:
+    """Run a sample server, the tap and sample clients, to look around."""
+    from mcp_tap import demo as demonstration
+
+    return demonstration.main(once=once, store=store, listen=listen, admin_listen=admin_listen)

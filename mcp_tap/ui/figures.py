@@ -1,0 +1,279 @@
+"""What the commands print of figures: tools, clients, groups of errors, slow calls, connections, the sum of it all.
+
+Everything here is text out of rows of `store.Reader`; what is printed in pipes and as JSON is the rows themselves.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from mcp_tap.protocol.revisions import LASTING
+from mcp_tap.ui import listing
+from mcp_tap.ui.terminal import failure_text, paint
+from mcp_tap.ui.text import counted, duration, local, size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from mcp_tap.store import Row
+    from mcp_tap.store.filters import Filter
+
+#: Columns of the picture that `stats` draws of calls over time.
+PARTS: Final = 48
+
+_BARS: Final = "▁▂▃▄▅▆▇█"
+_WHEN: Final = "%m-%d %H:%M:%S"
+
+
+def calls(where: Filter) -> Filter:
+    """Return the filter for calls of clients that can be slow: not for streams that listen."""
+    where = where.plus("is", "call")
+    for method in sorted(LASTING):
+        where = where.plus("method", method, negated=True)
+    return where
+
+
+def spark(counts: Sequence[float | None]) -> str:
+    """Return a line of bars, one for each number; a blank where there is nothing, the lowest bar for the least."""
+    most = max((count for count in counts if count), default=0)
+    if not most:
+        return " " * len(counts)
+    return "".join(_BARS[min(7, int(count / most * 7.999))] if count else " " for count in counts)
+
+
+def percent(part: float, whole: float) -> str:
+    """Return a share in words: 0 %, 2.5 %, 100 %; nothing of nothing."""
+    if not whole:
+        return ""
+    share = 100 * part / whole
+    return f"{share:.1f} %" if 0 < share < 9.95 else f"{share:.0f} %"
+
+
+def _style(column: str, shown: str) -> str:
+    if column == "health":
+        return {"down": "red", "degraded": "yellow", "healthy": "green", "inactive": "dim"}.get(shown, "")
+    if column == "errors" and shown not in {"", "0"}:
+        return "red"
+    return "green" if column == "state" and shown.startswith("connected") else ""
+
+
+# ------------------------------------------------------------------------------------------------- tools and clients
+
+
+def tools(rows: Sequence[Row], *, color: bool) -> None:
+    """Print rows of `Reader.tools` and how many of them are used."""
+    numbers = ("calls", "errors", "rate", "p50", "p95", "p99", "clients")
+    listing.print_table(
+        ("tool", "health", *numbers, "last called", "definition", "calls over time"),
+        [
+            (
+                row["name"],
+                row["health"],
+                row["calls"],
+                row["errors"],
+                percent(row["errors"], row["calls"]),
+                *(duration(row[key]) for key in ("p50_ms", "p95_ms", "p99_ms")),
+                row["clients"],
+                local(row["last_called"], _WHEN),
+                _definition(row),
+                spark(row["spark"] or ()),
+            )
+            for row in rows
+        ],
+        color=color,
+        right=numbers,
+        whole=("health", *numbers, "last called"),
+        style=_style,
+    )
+    used = sum(1 for row in rows if row["calls"])
+    click.echo(f"\n{counted(len(rows), 'tool')}, {used} used, {len(rows) - used} unused", err=True)
+
+
+def _definition(row: Row) -> str:
+    if not row["listed"]:
+        return "never listed"
+    return f"v{row['versions']}, changed {local(row['changed'], '%m-%d %H:%M')}" if row["versions"] > 1 else "v1"
+
+
+def clients(rows: Iterable[Row], *, color: bool) -> None:
+    """Print rows of `Reader.clients`."""
+    numbers = ("sessions", "calls", "errors", "rate", "p95", "tools")
+    listing.print_table(
+        ("client", "revisions", *numbers, "first seen", "last seen"),
+        [
+            (
+                row["client"],
+                _joined(row["revisions"]),
+                row["sessions"],
+                row["calls"],
+                row["errors"],
+                percent(row["errors"], row["calls"]),
+                duration(row["p95_ms"]),
+                row["tools"],
+                local(row["first_seen"], _WHEN),
+                local(row["last_seen"], _WHEN),
+            )
+            for row in rows
+        ],
+        color=color,
+        right=numbers,
+        whole=(*numbers, "first seen", "last seen"),
+        style=_style,
+    )
+
+
+def _joined(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value or "")
+
+
+# ------------------------------------------------------------------------------------------- errors and slow calls
+
+
+def errors(rows: Iterable[Row], *, color: bool) -> None:
+    """Print rows of `Reader.errors`; the last column is what `show` takes."""
+    numbers = ("count", "share", "clients", "sessions")
+    listing.print_table(
+        (*numbers, "what", "error", "last", "show"),
+        [
+            (
+                row["count"],
+                percent(row["share"], 1),
+                row["clients"],
+                row["sessions"],
+                f"{row['type']} {row['name'] or ''}".strip(),
+                failure_text(row),
+                local(row["last"], _WHEN),
+                row["message_id"],
+            )
+            for row in rows
+        ],
+        color=color,
+        right=numbers,
+        whole=(*numbers, "last", "show"),
+        style=lambda column, _: "red" if column == "error" else "",
+    )
+
+
+def slow(rows: Iterable[Row], *, color: bool) -> None:
+    """Print rows of `Reader.list_events`, whose first column is the number that `show` takes."""
+    numbers = ("#", "latency", "first byte", "size")
+    listing.print_table(
+        (*numbers, "what", "client", "when", "status"),
+        [
+            (
+                row["pk"],
+                duration(row["latency_ms"]),
+                duration(row["first_byte_ms"]),
+                size(row["request_bytes"] + row["response_bytes"]),
+                f"{row['type']} {row['name'] or ''}".strip(),
+                f"{row['client_name'] or 'unknown'} {row['client_version'] or ''}".strip(),
+                local(row["time"], f"{_WHEN}.%f"),
+                failure_text(row) or row["status"],
+            )
+            for row in rows
+        ],
+        color=color,
+        right=numbers,
+        whole=(*numbers, "when"),
+    )
+
+
+# ------------------------------------------------------------------------------------------------------ connections
+
+
+def connections(rows: Iterable[Row], *, color: bool) -> None:
+    """Print rows of `Reader.list_sessions` as what they are on the wire."""
+    numbers = ("#", "streams", "in", "out", "dropped")
+    listing.print_table(
+        ("#", "connection", "state", "transport", "known by", "client", "from", "opened", "last used",
+         *numbers[1:]),
+        [
+            (
+                row["pk"],
+                row["connection_id"],
+                f"{row['connection_state']}, {row['status']}",
+                row["transport"],
+                row["origin"],
+                f"{row['client_name'] or 'unknown'} {row['client_version'] or ''}".strip(),
+                row["client_address"],
+                local(row["started"], _WHEN),
+                local(row["last_active"], _WHEN),
+                row["open_streams"],
+                size(row["request_bytes"]),
+                size(row["response_bytes"]),
+                row["dropped"],
+            )
+            for row in rows
+        ],
+        color=color,
+        right=numbers,
+        whole=(*numbers, "connection", "opened", "last used"),
+        style=_style,
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------------ stats
+
+
+def stats_rows(totals: Row, used: Iterable[Row]) -> list[Row]:
+    """Return one row for all calls and one for each tool, named by the filter that gives its calls."""
+    figures = ("calls", "errors", "p50_ms", "p95_ms", "p99_ms")
+    named = [("all", totals), *((f"tool:{row['name']}", row) for row in used)]
+    return [{"what": what, **{figure: row[figure] for figure in figures}} for what, row in named]
+
+
+def stats(totals: Row, series: Sequence[Row], used: Sequence[Row], *, color: bool) -> None:
+    """Print the figures of a time: in words, as a picture over time, and by tool."""
+    for word, text in _told(totals):
+        click.echo(f"  {paint(f'{word:<10}', 'dim', color=color)} {text}", color=color)
+    if totals["calls"] and series:
+        began, ended = (_clock(series[index][edge]) for index, edge in ((0, "start"), (-1, "end")))
+        lines = (("calls", "", [row["calls"] for row in series]), ("errors", "red", [row["errors"] for row in series]),
+                 ("p95", "", [row["p95_ms"] for row in series]))  # fmt: skip
+        click.echo()
+        for word, style, counts in lines:
+            most = max((count for count in counts if count), default=0)
+            text = duration(most) if word == "p95" else f"{most:,}"
+            drawn = paint(spark(counts), style, color=color)
+            click.echo(f"  {paint(f'{word:<10}', 'dim', color=color)} {drawn}  at most {text}", color=color)
+        click.echo(f"  {'':<10} {began}{ended:>{max(0, len(series) - len(began))}}")
+    if used:
+        click.echo()
+        numbers = ("calls", "errors", "rate", "p50", "p95", "p99")
+        listing.print_table(
+            ("tool", *numbers),
+            [
+                (
+                    row["name"],
+                    row["calls"],
+                    row["errors"],
+                    percent(row["errors"], row["calls"]),
+                    *(duration(row[key]) for key in ("p50_ms", "p95_ms", "p99_ms")),
+                )
+                for row in sorted(used, key=lambda row: -row["calls"])
+            ],
+            color=color,
+            right=numbers,
+            whole=numbers,
+            style=_style,
+        )
+
+
+def _told(totals: Row) -> Iterable[tuple[str, str]]:
+    yield "sessions", f"{totals['sessions']:,}, {totals['active']:,} active"
+    yield "calls", f"{totals['calls']:,}, {totals['tool_calls']:,} of tools"
+    share = percent(totals["errors"], totals["calls"])
+    yield "errors", f"{totals['errors']:,}{f' ({share})' if share else ''}"
+    if totals["p50_ms"] is not None:
+        latencies = ", ".join(f"{key} {duration(totals[f'{key}_ms'])}" for key in ("p50", "p95", "p99"))
+        yield "latency", latencies if totals["exact"] else f"{latencies}, within 3 %"
+    if totals["dropped"]:
+        yield "incomplete", f"{counted(totals['dropped'], 'piece')} of traffic never reached the recorder"
+
+
+def _clock(at_us: int) -> str:
+    from mcp_tap.store.rows import iso
+
+    return local(iso(at_us), "%m-%d %H:%M")
