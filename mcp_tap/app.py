@@ -149,7 +149,7 @@ async def _serve_file(settings: Settings) -> int:
         server = _Server(application(_desk(replace(settings, admin=admin), reader)))
         serving = asyncio.create_task(server.serve(sockets=sockets))
         store = settings.record.store.removeprefix("sqlite:///")
-        print(f"\n  mcp-tap {__version__}\n  desk     http://{admin.listen}\n  record   {store}\n", file=sys.stderr)  # noqa: T201
+        print(f"\n  mcp-tap {__version__}\n  desk     {admin.url}\n  record   {store}\n", file=sys.stderr)  # noqa: T201
         await asyncio.wait([serving, asyncio.ensure_future(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
         server.should_exit = True
         await serving

@@ -60,6 +60,15 @@ class Admin:
     token: str = ""
     hosts: tuple[str, ...] = ()  # further Host values under which the desk answers
 
+    @property
+    def url(self) -> str:
+        """What a person opens: with the token, where there is one."""
+        if not self.token:
+            return f"http://{self.listen}"
+        from urllib.parse import quote
+
+        return f"http://{self.listen}/?token={quote(self.token, safe='')}"
+
 
 @dataclass(frozen=True, slots=True)
 class Record:

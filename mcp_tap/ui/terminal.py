@@ -484,6 +484,8 @@ def banner_lines(
     if record.keep is not None:
         days, rest = divmod(record.keep, 86400)
         kept = f"kept {duration(record.keep * 1000) if rest else counted(int(days), 'day')}"
+    if record.max_size is not None:
+        kept = f"{kept}, at most {size(record.max_size)}"
     held = []
     if summary is not None:
         held = [counted(summary.sessions, "session"), size(summary.file_bytes)]
@@ -494,7 +496,7 @@ def banner_lines(
         what = "clients connect to this socket" if proxy.listen.socket else "give this URL to your MCP client"
         rows.append(("proxy", proxy.url, f"← {what}"))
     rows += [
-        ("desk", f"http://{settings.admin.listen}", "health of the tap"),
+        ("desk", settings.admin.url, "sessions, tools, live view"),
         ("record", store, ", ".join([*held, bodies, kept])),
     ]
     wide = max(columns(harmless(value)) for _, value, _ in rows)

@@ -375,6 +375,14 @@ def test_each_server_is_shown_with_its_listener() -> None:
     ]
 
 
+def test_the_desk_is_an_address_to_open_and_the_record_has_its_bounds() -> None:
+    given = replace(settings(), admin=Admin(token="a&b"), record=Record(max_size=2_000_000_000))
+    *_, desk, record = banner_lines(given, version="1", upstream_notes=["connected"], summary=None)
+    address = "http://127.0.0.1:6279/?token=a%26b"
+    assert desk.split(maxsplit=2) == ["desk", address, "sessions, tools, live view"]
+    assert record.endswith("secrets redacted, kept 30 days, at most 2.0 GB")
+
+
 def settings() -> Settings:
     upstream = Upstream("http://localhost:9000/mcp", "http", "localhost", 9000, "/mcp")
     return Settings(proxy=Proxy(upstream=upstream), admin=Admin(), record=Record())
