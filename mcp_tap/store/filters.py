@@ -17,10 +17,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from mcp_tap.model import UsageError
+from mcp_tap.model import UsageError, hash_session_id
 
 #: What a condition's values are bound to: names in the SQL are made unique by `Conditions`.
 Condition = tuple[str, tuple[Any, ...]]
+
+
+class About(NamedTuple):
+    """What a value is read with."""
+
+    now_us: int  # the moment that spans count back from
+    session_key: bytes = b""  # of the recording, where it is known: ids of sessions may be stored hashed
 
 
 class Term(NamedTuple):
@@ -62,6 +69,19 @@ class Filter:
         """Return the filter without the words of these keys."""
         return Filter(tuple(term for term in self.terms if term.key not in keys), self.now_us)
 
+    def only(self, *keys: str) -> Filter:
+        """Return the filter with the words of these keys alone."""
+        return Filter(tuple(term for term in self.terms if term.key in keys), self.now_us)
+
+    def fits_tool(self, name: str) -> bool:
+        """Whether what the filter says of tools by name holds for one, whatever else it asks for."""
+        for term in self.terms:
+            if term.key in {"tool", "name"}:
+                named = any(_matches(name, value) for value in term.value.split(",") if value)
+                if named == term.negated:
+                    return False
+        return True
+
     def minus(self, term: Term) -> Filter:
         """Return the filter without one word."""
         return Filter(tuple(each for each in self.terms if each != term), self.now_us)
@@ -98,13 +118,18 @@ class Filter:
         rest = self.without("since", "from", "to")
         return rest.plus("from", _iso(2 * since - until)).plus("to", _iso(since))
 
-    def events(self) -> Condition:
-        """Return the condition on rows of `timeline`, with `?` for each value in turn."""
-        return _joined(term.condition(EVENT, self.now_us) for term in map(_Word, self.terms))
+    def events(self, session_key: bytes = b"") -> Condition:
+        """Return the condition on rows of `timeline`, with `?` for each value in turn.
 
-    def sessions(self) -> Condition:
-        """Return the condition on rows of `connection`, with `?` for each value in turn."""
-        return _joined(term.condition(SESSION, self.now_us) for term in map(_Word, self.terms))
+        ``session_key`` is that of the recording: with it, a raw `mcp-session-id` also finds its hash.
+        """
+        about = About(self.now_us, session_key)
+        return _joined(term.condition(EVENT, about) for term in map(_Word, self.terms))
+
+    def sessions(self, session_key: bytes = b"") -> Condition:
+        """Return the condition on rows of `connection`, with `?` for each value in turn; see `events`."""
+        about = About(self.now_us, session_key)
+        return _joined(term.condition(SESSION, about) for term in map(_Word, self.terms))
 
 
 def parse(text: str, *, now_us: int) -> Filter:
@@ -168,7 +193,7 @@ def _known(key: str, word: str) -> str:
 
 def _check(term: Term, now_us: int) -> None:
     """Refuse a value that its key cannot read, before anything is asked with it."""
-    _Word(term).condition(EVENT, now_us)
+    _Word(term).condition(EVENT, About(now_us))
 
 
 # ------------------------------------------------------------------------------------------------- reading values
@@ -253,6 +278,13 @@ def _named(column: str, text: str) -> Condition:
     return f"{column} = ?", (text,)
 
 
+def _matches(name: str, pattern: str) -> bool:
+    """Whether a name is what `_named` looks for."""
+    if "*" not in pattern:
+        return name == pattern
+    return bool(re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name, re.IGNORECASE | re.DOTALL))
+
+
 def _any(*conditions: Condition) -> Condition:
     return f"({' OR '.join(sql for sql, _ in conditions)})", tuple(v for _, values in conditions for v in values)
 
@@ -268,7 +300,7 @@ def _joined(conditions: Iterable[Condition]) -> Condition:
 EVENT: Final = "event"
 SESSION: Final = "session"
 
-_Read = Callable[[str, int], Condition]  # a value and now → its condition
+_Read = Callable[[str, About], Condition]  # a value → its condition
 
 
 class Key(NamedTuple):
@@ -284,18 +316,18 @@ class Key(NamedTuple):
     split: bool = True  # a comma means or
 
 
-def _tool(value: str, _: int) -> Condition:
+def _tool(value: str, _: About) -> Condition:
     sql, values = _named("timeline.name", value)
     return f"(timeline.type = 'tools/call' AND {sql})", values
 
 
-def _called(value: str, _: int) -> Condition:
+def _called(value: str, _: About) -> Condition:
     sql, values = _named("called.key", value)
     return f"EXISTS (SELECT 1 FROM json_each(connection.tools) AS called WHERE {sql})", values
 
 
 def _who(name: str, version: str) -> _Read:
-    def read(value: str, _: int) -> Condition:
+    def read(value: str, _: About) -> Condition:
         who, at, exactly = value.partition("@")
         if not at:
             return _like(name, who)
@@ -312,13 +344,13 @@ _MESSAGE_STATUS: Final = {
 }  # fmt: skip
 
 
-def _status(value: str, _: int) -> Condition:
+def _status(value: str, _: About) -> Condition:
     status = _one_of(value, _MESSAGE_STATUS, "status")
     column = "connection.status" if status in {"active", "ended"} else "timeline.status"
     return f"{column} = ?", (status,)
 
 
-def _session_status(value: str, _: int) -> Condition:
+def _session_status(value: str, _: About) -> Condition:
     status = _one_of(value, _MESSAGE_STATUS, "status")
     counted = {"failed": "connection.errors > 0", "succeeded": "connection.errors = 0"}
     counted["waiting_for_response"] = "connection.open_calls > 0"
@@ -333,10 +365,10 @@ _REASONS: Final = {
 }  # fmt: skip
 
 
-def _error(value: str, _: int) -> Condition:
+def _error(value: str, _: About) -> Condition:
     if re.fullmatch(r"-?\d+", value):
-        return "timeline.code = ?", (value,)
-    return "timeline.failure_reason = ?", (_one_of(value, _REASONS, "kind of error"),)
+        return "(timeline.status = 'failed' AND timeline.code = ?)", (value,)
+    return "(timeline.status = 'failed' AND timeline.failure_reason = ?)", (_one_of(value, _REASONS, "kind of error"),)
 
 
 _DIRECTIONS: Final = {
@@ -354,16 +386,16 @@ _MARKS: Final = {
 }  # fmt: skip
 
 
-def _mark(value: str, _: int) -> Condition:
+def _mark(value: str, _: About) -> Condition:
     return _one_of(value, _MARKS, "mark")[0], ()
 
 
-def _session_mark(value: str, now_us: int) -> Condition:
+def _session_mark(value: str, about: About) -> Condition:
     about_session: str | None = _one_of(value, _MARKS, "mark")[1]
-    return _has_event(_mark(value, now_us)) if about_session is None else (about_session, ())
+    return _has_event(_mark(value, about)) if about_session is None else (about_session, ())
 
 
-def _id(value: str, _: int) -> Condition:
+def _id(value: str, _: About) -> Condition:
     if number := re.fullmatch(r"s(?:mg|ev)_[0-9a-z]{5}(\d{12})", value):
         return "timeline.pk = ?", (int(number[1]),)
     if value.startswith(("scn_", "ses_")):
@@ -371,28 +403,36 @@ def _id(value: str, _: int) -> Condition:
     return "timeline.jsonrpc_id IN (?, ?)", (value, f'"{value}"')
 
 
-def _belongs(value: str, _: int) -> Condition:
+def _session_id(value: str, about: About) -> Condition:
+    own = _id(value, about)
+    return own if value.startswith(("scn_", "ses_")) else _has_event(own)
+
+
+def _belongs(value: str, about: About) -> Condition:
     columns = ("session.id", "connection.id", "connection.mcp_session_id")
-    return _any(*(_begins(column, value) for column in columns))
+    conditions = [_begins(column, value) for column in columns]
+    if about.session_key:
+        conditions.append(("connection.mcp_session_id = ?", (hash_session_id(value, about.session_key),)))
+    return _any(*conditions)
 
 
-def _text(value: str, _: int) -> Condition:
+def _text(value: str, _: About) -> Condition:
     sql, values = _like("body.data", value)
     stored = (f"EXISTS (SELECT 1 FROM body WHERE body.timeline = timeline.pk AND {sql})", values)
     return _any(_like("timeline.message", value), _like("timeline.note", value), stored)
 
 
-def _bare(value: str, now_us: int) -> Condition:
+def _bare(value: str, about: About) -> Condition:
     names = ("timeline.name", "timeline.message", "timeline.type", "connection.client_name", "timeline.trace_id")
-    return _any(_belongs(value, now_us), *(_like(name, value) for name in names))
+    return _any(_belongs(value, about), *(_like(name, value) for name in names))
 
 
-def _bare_session(value: str, now_us: int) -> Condition:
+def _bare_session(value: str, about: About) -> Condition:
     names = ("connection.client_name", "connection.server_name", "connection.user_agent", "connection.tools")
     failed = "SELECT connection FROM timeline WHERE status = 'failed' AND "
     sql, values = _like("timeline.message", value)
     errors = (f"connection.pk IN ({failed}{sql})", values)
-    return _any(_belongs(value, now_us), *(_like(name, value) for name in names), errors)
+    return _any(_belongs(value, about), *(_like(name, value) for name in names), errors)
 
 
 def _has_event(condition: Condition) -> Condition:
@@ -457,7 +497,7 @@ KEYS: Final[dict[str, Key]] = {
     "upstream": Key(
         "part of the server's URL", "upstream:9000", _column(_like, "provider.url"), _column(_like, "provider.url")
     ),
-    "id": Key("an id of ours, or a JSON-RPC id", "id:7", _id),
+    "id": Key("an id of ours, or a JSON-RPC id", "id:7", _id, _session_id),
     "trace": Key("the beginning of a trace id", "trace:4bf92f35", _in("timeline.trace_id")),
     "text": Key("words in bodies, errors and notes", 'text:"rate limited"', _text, split=False),
     "latency": Key("how long a message took", "latency:>500ms", _at_least("timeline.duration_us")),
@@ -472,20 +512,20 @@ KEYS: Final[dict[str, Key]] = {
     "is": Key("incomplete, shared, quiet, retry, call", "is:incomplete", _mark, _session_mark),
     "since": Key(
         "from then on: a span before now, or a time", "since:1h",
-        lambda value, now_us: ("timeline.time >= ?", (_iso(moment(value, now_us)),)),
-        lambda value, now_us: ("connection.last_active >= ?", (_iso(moment(value, now_us)),)),
+        lambda value, about: ("timeline.time >= ?", (_iso(moment(value, about.now_us)),)),
+        lambda value, about: ("connection.last_active >= ?", (_iso(moment(value, about.now_us)),)),
         split=False,
     ),
     "from": Key(
         "from then on", "from:10:05",
-        lambda value, now_us: ("timeline.time >= ?", (_iso(moment(value, now_us)),)),
-        lambda value, now_us: ("connection.last_active >= ?", (_iso(moment(value, now_us)),)),
+        lambda value, about: ("timeline.time >= ?", (_iso(moment(value, about.now_us)),)),
+        lambda value, about: ("connection.last_active >= ?", (_iso(moment(value, about.now_us)),)),
         split=False,
     ),
     "to": Key(
         "before then", "to:10:15",
-        lambda value, now_us: ("timeline.time < ?", (_iso(moment(value, now_us)),)),
-        lambda value, now_us: ("connection.started < ?", (_iso(moment(value, now_us)),)),
+        lambda value, about: ("timeline.time < ?", (_iso(moment(value, about.now_us)),)),
+        lambda value, about: ("connection.started < ?", (_iso(moment(value, about.now_us)),)),
         split=False,
     ),
 }  # fmt: skip
@@ -506,7 +546,7 @@ class _Word:
         self._term = term
         self._key = KEYS[term.key] if term.key else _BARE
 
-    def condition(self, about: str, now_us: int) -> Condition:
+    def condition(self, of: str, about: About) -> Condition:
         term, key = self._term, self._key
         values = [value for value in term.value.split(",") if value] if key.split else [term.value]
         if not any(value.strip() for value in values):
@@ -516,16 +556,16 @@ class _Word:
                 code="filter",
             )
         try:
-            read = [self._read(value, about, now_us) for value in values]
+            read = [self._read(value, of, about) for value in values]
         except UsageError as error:
             raise UsageError(f'in "{term}": {error}', hint=error.hint, code="filter") from None
         sql, bound = _any(*read) if len(read) > 1 else read[0]
         # what is unknown is not what was asked for, so its opposite holds
         return (f"NOT coalesce({sql}, 0)", bound) if term.negated else (sql, bound)
 
-    def _read(self, value: str, about: str, now_us: int) -> Condition:
-        if about == EVENT:
-            return self._key.event(value, now_us)
+    def _read(self, value: str, of: str, about: About) -> Condition:
+        if of == EVENT:
+            return self._key.event(value, about)
         if self._key.session is not None:
-            return self._key.session(value, now_us)
-        return _has_event(self._key.event(value, now_us))
+            return self._key.session(value, about)
+        return _has_event(self._key.event(value, about))

@@ -70,6 +70,10 @@ class Thread(aiosqlite.Connection):
         result: T = await self._execute(work, self._conn)  # type: ignore[no-untyped-call]
         return result
 
+    def interrupt_now(self) -> None:
+        """Stop the statement that is running, if one is: it raises `sqlite3.OperationalError`."""
+        self._conn.interrupt()
+
 
 # -------------------------------------------------------------------------------------------------------- writing
 

@@ -1,0 +1,167 @@
+"""The queries of the desk: lists and figures under a filter, put together from portable pieces.
+
+A filter's condition names the tables `timeline`, `connection`, `session` and `provider` and holds a `?` for each value
+in turn (`mcp_tap.store.filters`); it stands where `{where}` stands.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Lines with what they belong to. Those before any session belong to none.
+EVENTS: Final = """timeline
+LEFT JOIN connection ON connection.pk = timeline.connection
+LEFT JOIN session ON session.pk = connection.session
+LEFT JOIN provider ON provider.pk = connection.provider"""
+
+SESSIONS: Final = """connection
+JOIN session ON session.pk = connection.session
+JOIN provider ON provider.pk = connection.provider"""
+
+CONTEXTS: Final = "session"
+
+#: A context fits when one of its connections does.
+CONTEXT_FITS: Final = """EXISTS (SELECT 1 FROM connection JOIN provider ON provider.pk = connection.provider
+    WHERE connection.session = session.pk AND {where})"""
+
+#: The rows of a list by their numbers, a JSON array.
+EVENT_ROWS: Final = """
+SELECT events.*, connection.client_name, connection.client_version, connection.mcp_session_id
+FROM events LEFT JOIN connection ON connection.id = events.connection_id
+WHERE events.pk IN (SELECT value FROM json_each(?))
+"""
+SESSION_ROWS: Final = """
+SELECT sessions.*, connection.created_us, connection.client_capabilities, connection.server_capabilities,
+    connection.instructions, provider.id AS provider_id, participant.id AS participant_id,
+    connection.tools AS tool_calls
+FROM sessions
+JOIN connection ON connection.pk = sessions.pk
+JOIN provider ON provider.pk = connection.provider
+LEFT JOIN participant ON participant.pk = connection.participant
+WHERE sessions.pk IN (SELECT value FROM json_each(?))
+"""
+CONTEXT_ROWS: Final = """
+SELECT pk, id AS session_id, created, origin FROM session WHERE pk IN (SELECT value FROM json_each(?))
+"""
+
+#: Connections that an id or a raw mcp-session-id names to the letter.
+EXACTLY: Final = """
+SELECT pk FROM connection WHERE id = :ref
+UNION SELECT connection.pk FROM session JOIN connection ON connection.session = session.pk WHERE session.id = :ref
+UNION SELECT pk FROM connection WHERE mcp_session_id IN (:ref, :hashed)
+LIMIT 100
+"""
+
+CHANGES_TO: Final = """
+SELECT max(change) FROM (SELECT change FROM timeline WHERE change > ? ORDER BY change LIMIT ?)
+"""
+CHANGES: Final = f"""
+SELECT events.* FROM events WHERE events.pk IN (
+    SELECT timeline.pk FROM {EVENTS} WHERE timeline.change > ? AND timeline.change <= ? AND {{where}}
+) ORDER BY events.change
+"""
+SESSION_CHANGES: Final = "SELECT * FROM sessions WHERE change > ? ORDER BY change LIMIT ?"
+
+PARTICIPANTS: Final = """
+SELECT participant.id, participant.type, participant.identifier, participant.name, participant.version,
+    participant.created, connection.id AS connection_id
+FROM connection JOIN session ON session.pk = connection.session
+LEFT JOIN participant ON participant.pk = connection.participant
+WHERE session.id = :session ORDER BY connection.pk
+"""
+SERVERS: Final = """
+SELECT participant.id, participant.type, participant.identifier, connection.server_name AS name,
+    connection.server_version AS version, participant.created, connection.id AS connection_id
+FROM connection JOIN session ON session.pk = connection.session
+JOIN participant ON participant.type = 'provider' AND participant.provider = connection.provider
+WHERE session.id = :session ORDER BY connection.pk
+"""
+
+#: Finished requests of clients. What listens lasts by design: it counts, and its time does not.
+CALL: Final = """timeline.kind = 'request' AND timeline.direction = 'client_to_server'
+    AND timeline.status IN ('succeeded', 'failed')"""
+DURATION: Final = "CASE WHEN timeline.type <> 'subscriptions/listen' THEN timeline.duration_us END"
+
+#: Every call of a range, for figures: what it is counted under, when, whether it failed, how long it took.
+CALLS: Final = f"""
+SELECT {{by}}, timeline.at_us, timeline.status = 'failed', {DURATION} FROM {EVENTS}
+WHERE {CALL} AND {{where}}
+"""
+
+CONNECTIONS: Final = f"""
+SELECT count(*) AS sessions, coalesce(sum(connection.status = 'active'), 0) AS active,
+    coalesce(sum(connection.dropped), 0) AS dropped
+FROM {SESSIONS} WHERE {{where}}
+"""
+#: What was lost that belongs to no connection.
+DROPPED: Final = "SELECT coalesce(sum(dropped), 0) FROM timeline WHERE connection IS NULL AND dropped > 0 AND {where}"
+
+BOUNDS: Final = "SELECT min(time), max(time) FROM timeline"
+
+CLIENTS: Final = f"""
+SELECT connection.client_name AS name, connection.client_version AS version, count(*) AS sessions,
+    min(connection.started) AS first_seen, max(connection.last_active) AS last_seen,
+    group_concat(DISTINCT connection.protocol_version) AS revisions
+FROM {SESSIONS} WHERE {{where}} GROUP BY connection.client_name, connection.client_version
+"""
+
+DEFINITIONS: Final = """
+SELECT tool_definition.pk, tool_definition.name, provider.url AS upstream, tool_definition.hash,
+    tool_definition.first_seen, max(tool_seen.last_seen) AS last_seen, sum(tool_seen.times) AS times
+FROM tool_definition
+JOIN provider ON provider.pk = tool_definition.provider
+LEFT JOIN tool_seen ON tool_seen.definition = tool_definition.pk
+GROUP BY tool_definition.pk ORDER BY tool_definition.first_seen, tool_definition.pk
+"""
+DEFINITION: Final = "SELECT definition FROM tool_definition WHERE pk = ?"
+SEEN_BY: Final = """
+SELECT connection.id AS connection_id, session.id AS session_id, connection.client_name, connection.client_version,
+    tool_seen.first_seen, tool_seen.last_seen
+FROM tool_seen JOIN connection ON connection.pk = tool_seen.connection
+JOIN session ON session.pk = connection.session
+WHERE tool_seen.definition = ? ORDER BY tool_seen.last_seen DESC LIMIT 100
+"""
+
+#: The newest calls of a tool that have their request stored, among the newest lines of all.
+CALLS_WITH_ARGUMENTS: Final = """
+SELECT timeline.pk, body.data FROM (SELECT * FROM timeline ORDER BY time DESC LIMIT 50000) AS timeline
+JOIN body ON body.timeline = timeline.pk AND body.side = 'request'
+WHERE timeline.type = 'tools/call' AND timeline.name = ? LIMIT 200
+"""
+
+#: Failed messages, for their groups.
+FAILED: Final = f"""
+SELECT timeline.pk, timeline.type, timeline.name, timeline.failure_reason, timeline.code, timeline.message,
+    timeline.at_us, connection.client_name, connection.client_version, timeline.connection
+FROM {EVENTS} WHERE timeline.status = 'failed' AND {{where}}
+"""
+
+#: Requests of a session around a line of it.
+BEFORE: Final = """
+SELECT pk, at_us FROM timeline WHERE connection = :connection AND seq < :seq AND kind = 'request'
+ORDER BY seq DESC LIMIT :limit
+"""
+AFTER: Final = """
+SELECT pk, at_us FROM timeline WHERE connection = :connection AND seq > :seq AND kind = 'request'
+ORDER BY seq LIMIT :limit
+"""
+
+PLACE: Final = "SELECT pk, connection, seq, at_us, type, name, operation, parent FROM timeline WHERE pk = ?"
+LEGS: Final = """
+SELECT pk FROM timeline WHERE connection = :connection AND (pk = :first OR operation = :first) ORDER BY seq
+"""
+CHILDREN: Final = "SELECT pk FROM timeline WHERE connection = :connection AND parent = :pk ORDER BY seq LIMIT 500"
+
+WATERFALL: Final = """
+SELECT events.*, timeline.at_us, timeline.duration_us, timeline.headers_us, timeline.first_byte_us,
+    timeline.last_byte_us, timeline.sse_events, timeline.operation, timeline.parent
+FROM events JOIN timeline ON timeline.pk = events.pk
+WHERE timeline.connection = ? ORDER BY timeline.seq LIMIT 5000
+"""
+
+FACTS: Final = """
+SELECT (SELECT count(*) FROM timeline) AS events, (SELECT count(*) FROM connection) AS sessions,
+    (SELECT min(time) FROM timeline) AS oldest, (SELECT max(time) FROM timeline) AS newest,
+    max((SELECT coalesce(max(change), 0) FROM timeline), (SELECT coalesce(max(change), 0) FROM connection)) AS change
+"""
+UPSTREAMS: Final = "SELECT url FROM provider ORDER BY pk"
