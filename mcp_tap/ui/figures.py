@@ -187,17 +187,15 @@ def connections(rows: Iterable[Row], *, color: bool) -> None:
     """Print rows of `Reader.list_sessions` as what they are on the wire."""
     numbers = ("#", "streams", "in", "out", "dropped")
     listing.print_table(
-        ("#", "connection", "state", "transport", "known by", "client", "from", "opened", "last used",
-         *numbers[1:]),
+        ("#", "client", "from", "state", "transport", "known by", "opened", "last used", *numbers[1:]),
         [
             (
                 row["pk"],
-                row["connection_id"],
+                f"{row['client_name'] or 'unknown'} {row['client_version'] or ''}".strip(),
+                row["client_address"],
                 f"{row['connection_state']}, {row['status']}",
                 row["transport"],
                 row["origin"],
-                f"{row['client_name'] or 'unknown'} {row['client_version'] or ''}".strip(),
-                row["client_address"],
                 local(row["started"], _WHEN),
                 local(row["last_active"], _WHEN),
                 row["open_streams"],
@@ -209,7 +207,7 @@ def connections(rows: Iterable[Row], *, color: bool) -> None:
         ],
         color=color,
         right=numbers,
-        whole=(*numbers, "connection", "opened", "last used"),
+        whole=(*numbers, "state", "opened", "last used"),
         style=_style,
     )  # fmt: skip
 
@@ -229,7 +227,6 @@ def stats(totals: Row, series: Sequence[Row], used: Sequence[Row], *, color: boo
     for word, text in _told(totals):
         click.echo(f"  {paint(f'{word:<10}', 'dim', color=color)} {text}", color=color)
     if totals["calls"] and series:
-        began, ended = (_clock(series[index][edge]) for index, edge in ((0, "start"), (-1, "end")))
         lines = (("calls", "", [row["calls"] for row in series]), ("errors", "red", [row["errors"] for row in series]),
                  ("p95", "", [row["p95_ms"] for row in series]))  # fmt: skip
         click.echo()
@@ -238,7 +235,9 @@ def stats(totals: Row, series: Sequence[Row], used: Sequence[Row], *, color: boo
             text = duration(most) if word == "p95" else f"{most:,}"
             drawn = paint(spark(counts), style, color=color)
             click.echo(f"  {paint(f'{word:<10}', 'dim', color=color)} {drawn}  at most {text}", color=color)
-        click.echo(f"  {'':<10} {began}{ended:>{max(0, len(series) - len(began))}}")
+        span = (series[0]["end"] - series[0]["start"]) / 1000
+        over = f"from {_clock(series[0]['start'])} to {_clock(series[-1]['end'])}, {duration(span)} each"
+        click.echo(f"  {'':<10} {paint(over, 'dim', color=color)}", color=color)
     if used:
         click.echo()
         numbers = ("calls", "errors", "rate", "p50", "p95", "p99")
@@ -276,4 +275,4 @@ def _told(totals: Row) -> Iterable[tuple[str, str]]:
 def _clock(at_us: int) -> str:
     from mcp_tap.store.rows import iso
 
-    return local(iso(at_us), "%m-%d %H:%M")
+    return local(iso(at_us), _WHEN)
