@@ -96,6 +96,7 @@ export function local(iso, form) {
   const clock = `${two(time.getHours())}:${two(time.getMinutes())}:${two(time.getSeconds())}`;
   const milliseconds = `.${String(time.getMilliseconds()).padStart(3, "0")}`;
   const day = `${two(time.getDate())} ${MONTHS[time.getMonth()]}`;
+  if (form === "time") return clock + milliseconds;
   if (form === "full") return `${day} ${time.getFullYear()}, ${clock}${milliseconds}`;
   return time.toDateString() === new Date().toDateString() ? clock + milliseconds : `${day}, ${clock}`;
 }
