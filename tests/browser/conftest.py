@@ -13,7 +13,7 @@ from .environment import chromium, missing
 from .stage import Scene, scene
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page
 
 
 def need(what: str = "browser") -> None:
@@ -63,16 +63,21 @@ class Watched:
         self._expected.append(pattern)
 
     def watch(self, page: Page) -> None:
-        page.on("console", lambda said: self._say(said.text) if said.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: self._say(f"exception: {error}"))
-        page.on("dialog", lambda dialog: (self._say(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("console", self._said)
+        page.on("pageerror", lambda error: self.wrong.append(f"exception: {error}"))
+        page.on("dialog", self._asked)
         page.add_init_script(
             "document.addEventListener('securitypolicyviolation', event =>"
             " console.error(`policy: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`))"
         )
 
-    def _say(self, what: str) -> None:
-        self.wrong.append(what)
+    def _said(self, said: ConsoleMessage) -> None:
+        if said.type in ("error", "warning"):
+            self.wrong.append(said.text)
+
+    def _asked(self, dialog: Dialog) -> None:
+        self.wrong.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
 
     def check(self) -> None:
         assert [what for what in self.wrong if not any(re.search(pattern, what) for pattern in self._expected)] == []
