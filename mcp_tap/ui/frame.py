@@ -91,6 +91,7 @@ class Frame:
         self.theme = _theme(request)
         self.zone_minutes = _zone_minutes()
         self._given = request.query_params.multi_items()
+        self._since = getattr(request.state, "since", "")  # what holds where the URL names no range of time
         self._token = bool(desk.token)
         self._root = str(request.base_url).rstrip("/")
         self.where = Filter()
@@ -111,7 +112,7 @@ class Frame:
     @property
     def nav(self) -> list[Link]:
         """The pages, each with the range of time that is chosen here."""
-        times = [pair for pair in written(self.where) if pair[0] in TIMES]
+        times = self._range_written(self.where)
         at = "/sessions" if self.path.startswith("/messages") else self.path
         return [
             Link(name, address(path, times), at == path or (path != "/" and at.startswith(f"{path}/")), key)
@@ -155,7 +156,12 @@ class Frame:
         """The ranges of time that can be chosen with one click."""
         now = self.where.value("since")
         links = [Link(span, self.asking(self._timed("since", span)), span == now) for span in RANGES]
-        return [*links, Link("all", self.asking(self.where.without(*TIMES)), not self._times)]
+        return [*links, Link("all", self.all_time, not self._times)]
+
+    @property
+    def all_time(self) -> str:
+        """The URL of this page without a range of time."""
+        return self.asking(self.where.without(*TIMES))
 
     @property
     def range(self) -> str:
@@ -181,6 +187,14 @@ class Frame:
         """Return the URL of this page with another filter, from the beginning of its list."""
         return address(self.path, [*written(asked), *self._others])
 
+    def _written(self, where: Filter) -> list[tuple[str, str]]:
+        """Return a filter as parameters of this page: all time has to be said where a range holds by itself."""
+        pairs = written(where)
+        return pairs if not self._since or any(name in TIMES for name, _ in pairs) else [*pairs, ("since", "")]
+
+    def _range_written(self, where: Filter) -> list[tuple[str, str]]:
+        return [pair for pair in self._written(where) if pair[0] in TIMES]
+
     def plus(self, key: str, value: str) -> str:
         """Return the URL of this page with one more word in its filter."""
         return self.asking(self.where.plus(key, value))
@@ -199,12 +213,12 @@ class Frame:
         Where in a list one is gets lost, unless ``after`` or ``before`` is given. ``from_`` stands for ``from``.
         """
         new = {name.rstrip("_"): value for name, value in changes.items()}
-        kept = [pair for pair in [*written(self.where), *self._others] if pair[0] not in new]
+        kept = [pair for pair in [*self._written(self.where), *self._others] if pair[0] not in new]
         return address(self.path, kept + [(name, str(value)) for name, value in new.items() if value is not None])
 
     def to(self, path: str, **words: object) -> str:
         """Return the URL of another page with this range of time and the given words as its filter."""
-        times = [pair for pair in written(self.where) if pair[0] in TIMES]
+        times = self._range_written(self.where)
         terms = tuple(Term(key, str(value)) for key, value in words.items() if value is not None)
         return address(path, written(Filter(terms)) + times)
 

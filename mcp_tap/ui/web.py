@@ -20,8 +20,9 @@ from mcp_tap.api.desk import Desk
 from mcp_tap.api.errors import status_of
 from mcp_tap.model import TapError
 from mcp_tap.store import COUNTED
-from mcp_tap.ui import text, words
-from mcp_tap.ui.frame import NO_FACTS, Frame
+from mcp_tap.store.filters import from_parameters
+from mcp_tap.ui import terms, text, words
+from mcp_tap.ui.frame import NO_FACTS, TIMES, Frame
 from mcp_tap.ui.snippets import snippets
 
 HERE: Final = Path(__file__).parent
@@ -38,6 +39,7 @@ class Page(NamedTuple):
     path: str
     name: str
     handler: Handler
+    since: str = ""  # the range of time that it shows where the URL names none
 
 
 def harmless(value: object, limit: int | None = None) -> str:
@@ -65,6 +67,15 @@ def relative(iso: str | None) -> str:
     except ValueError:
         return harmless(iso)
     return "now" if ms < 1000 else f"{text.duration(ms)} ago"
+
+
+#: The forms in which pages write a time; "time" is the time of day alone.
+TIMES: Final[dict[str, Callable[[str | None], str]]] = {
+    "clock": clock,
+    "full": full,
+    "relative": relative,
+    "time": lambda iso: text.local(iso, "%H:%M:%S.%f"),
+}
 
 
 def number(value: float | None) -> str:
@@ -100,6 +111,7 @@ def _environment() -> Environment:
         "clock": clock,
         "full": full,
         "relative": relative,
+        "time": lambda iso, form: TIMES[form](iso),
         "number": number,
         "matched": matched,
         "percent": percent,
@@ -132,8 +144,11 @@ def endpoint(desk: Desk, page: Page) -> Callable[[Request], Awaitable[Response]]
     """Return what answers requests for a page: its handler, with what the frame needs, and its refusals in words."""
 
     async def answer(request: Request) -> Response:
+        if page.since:
+            request = _within(request, page.since)
         request.state.began = time.perf_counter()
         request.state.page = page.name
+        request.state.since = page.since
         try:
             # before the page's own questions: what changes between the two comes again with the live stream
             request.state.facts = await desk.reader.facts()
@@ -142,6 +157,20 @@ def endpoint(desk: Desk, page: Page) -> Callable[[Request], Awaitable[Response]]
             return refuse(desk, request, error)
 
     return answer
+
+
+def _within(request: Request, since: str) -> Request:
+    """Return the request with a range of time where it names none; ``since`` alone, without a value, is all time."""
+    if any(name in TIMES for name in request.query_params):
+        return request
+    try:
+        where = from_parameters(request.query_params.multi_items(), now_us=0)
+    except UsageError:
+        return request  # refused in its place
+    if any(term.key in TIMES and not term.negated for term in where.terms):
+        return request
+    query: bytes = request.scope["query_string"]
+    return Request({**request.scope, "query_string": query + b"&" * bool(query) + f"since={since}".encode()})
 
 
 def refuse(desk: Desk, request: Request, error: TapError) -> Response:

@@ -170,3 +170,13 @@ def event(row: Row) -> str:
 def bytes_of(row: Row) -> int:
     """Return the size of a message: both bodies."""
     return int(row["request_bytes"] or 0) + int(row["response_bytes"] or 0)
+
+
+def remark(row: Row) -> str:
+    """Return what else is to be said about a line, in one: the error's code and text, why it ended, a note."""
+    if row["status"] == "failed":
+        reason, code, said = row["failure_reason"], row["error_code"], row["error_message"]
+        shown = str(code) if reason == "rpc_error" else f"HTTP {code}" if reason == "http_error" else ""
+        words = FAILURES.get(reason or "", "").lower() if not said and not shown else ""
+        return " ".join(part for part in (shown, words, str(said or "")) if part)
+    return str(row["note"] or "").replace("_", " ")

@@ -1,0 +1,318 @@
+"""The waterfall of a session: one picture for each line of its timeline, all of them on one axis of time.
+
+A bar has two shades: waiting until the first byte of the answer, and receiving. Times without traffic are folded, so
+that a session of an hour with ten calls can be read; the places of all pictures are units of one drawing, `WIDTH`
+wide, so that a script zooms by looking at a part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from markupsafe import Markup
+
+from mcp_tap.protocol.revisions import LASTING
+from mcp_tap.store import Row
+from mcp_tap.ui.svg import Element, element
+from mcp_tap.ui.text import duration
+from mcp_tap.ui.words import event as name_of
+
+#: Units of the pictures. A line's picture is `HEIGHT` high, the small one of the whole session `MINI`.
+WIDTH: Final = 1000
+HEIGHT: Final = 14
+MINI: Final = 40
+
+#: The least that a bar takes: it can be seen, and two of them can be told apart.
+LEAST: Final = 3.0
+
+#: A longer time without traffic is folded to `FOLD` units.
+GAP_US: Final = 5_000_000
+FOLD: Final = 24.0
+
+#: So many SSE events of one answer are ticks; they are spread over all of them where there are more.
+TICKS: Final = 120
+
+
+class Bar(NamedTuple):
+    """One line of the timeline as it is drawn. Times are microseconds since the epoch."""
+
+    begin: int
+    first: int | None  # first byte of the answer
+    end: int | None  # None: at a single moment, or still waiting
+    ticks: tuple[int, ...] = ()  # each SSE event of the answer
+    bad: bool = False
+    waiting: bool = False
+    back: bool = False  # the server asks the client
+    lasting: bool = False  # open by design: says nothing about when there was traffic
+    title: str = ""
+
+
+class Stretch(NamedTuple):
+    """A part of the axis: from one moment to another, and the places of both."""
+
+    begin: int
+    end: int
+    left: float
+    right: float
+    folded: bool = False
+
+
+def bar(row: Row) -> Bar:
+    """Return how a row of `waterfall` or `list_events` is drawn."""
+    begin = _begin(row)
+    took = row["duration_us"] if "duration_us" in row else _us(row["latency_ms"])
+    first = row["first_byte_us"] if "first_byte_us" in row else _us(row["first_byte_ms"])
+    waiting = row["status"] == "waiting_for_response"
+    return Bar(
+        begin,
+        None if first is None else begin + first,
+        None if took is None else begin + took,
+        tuple(begin + at for at in row.get("sse_events") or ()),
+        bad=row["status"] == "failed",
+        waiting=waiting,
+        back=row["direction"] == "server_to_client",
+        lasting=row["type"] in LASTING,
+        title=f"{name_of(row)} {duration(row['latency_ms'])}".strip() + (" so far unanswered" if waiting else ""),
+    )
+
+
+def _begin(row: Row) -> int:
+    if "at_us" in row:
+        return int(row["at_us"])
+    return round(datetime.fromisoformat(row["time"]).timestamp() * 1_000_000)
+
+
+def _us(ms: float | None) -> int | None:
+    return None if ms is None else round(ms * 1000)
+
+
+class Axis:
+    """The way from moments to places."""
+
+    def __init__(self, bars: Sequence[Bar], *, fold: bool = True, zoom: tuple[float, float] | None = None) -> None:
+        """Lay the axis over ``bars``; ``zoom`` shows only a part of it, as shares of the whole width."""
+        busy = [(b.begin, max(b.end or b.begin, *b.ticks, b.begin)) for b in bars if not b.lasting]
+        busy = busy or [(b.begin, b.end or b.begin) for b in bars]
+        self.begin = min((begin for begin, _ in busy), default=0)
+        self.end = max((end for _, end in busy), default=0)
+        self.stretches = _stretches(sorted(busy), self.begin, self.end, fold=fold)
+        self.folds = sum(stretch.folded for stretch in self.stretches)
+        self.zoom = zoom or (0.0, 1.0)
+
+    def __call__(self, moment: int) -> float:
+        """Return the place of a moment; what lies beyond the ends is put on them."""
+        low, high = self.zoom
+        return (self._place(moment) / WIDTH - low) / (high - low) * WIDTH
+
+    def _place(self, moment: int) -> float:
+        if not self.stretches or moment <= self.begin:
+            return 0.0
+        for begin, end, left, right, _ in self.stretches:
+            if moment <= end:
+                return left + (moment - begin) / max(end - begin, 1) * (right - left)
+        return float(WIDTH)
+
+    def breaks(self) -> list[float]:
+        """Return the middle of each folded stretch that can be seen."""
+        low, high = self.zoom
+        middles = [(s.left + s.right) / 2 for s in self.stretches if s.folded]
+        places = [(middle / WIDTH - low) / (high - low) * WIDTH for middle in middles]
+        return [place for place in places if 0 <= place <= WIDTH]
+
+    def marks(self, count: int = 5) -> list[str]:
+        """Return what the axis says below itself, at equal distances: how long after the beginning that is."""
+        low, high = self.zoom
+        places = [(low + (high - low) * n / (count - 1)) * WIDTH for n in range(count)]
+        return [duration((self._moment(place) - self.begin) / 1000) or "0 ms" for place in places]
+
+    def _moment(self, place: float) -> float:
+        for begin, end, left, right, _ in self.stretches:
+            if place <= right:
+                return begin + (place - left) / max(right - left, 1e-9) * (end - begin)
+        return self.end
+
+
+def _stretches(busy: Sequence[tuple[int, int]], begin: int, end: int, *, fold: bool) -> list[Stretch]:
+    """Divide the time from ``begin`` to ``end`` into what is drawn to scale and what is folded."""
+    if end <= begin:
+        return []
+    gaps = []
+    reached = begin
+    for start, stop in busy:
+        if fold and start - reached > GAP_US:
+            gaps.append((reached, start))
+        reached = max(reached, stop)
+    # a session of many pauses: folds take at most half of the room
+    width = min(FOLD, WIDTH / 2 / len(gaps)) if gaps else 0.0
+    drawn = end - begin - sum(stop - start for start, stop in gaps)
+    scale = (WIDTH - width * len(gaps)) / drawn if drawn > 0 else 0.0
+    if drawn <= 0:
+        width = WIDTH / len(gaps)
+    found, place, at = [], 0.0, begin
+    for start, stop in [*gaps, (end, end)]:
+        if start > at:
+            right = place + (start - at) * scale
+            found.append(Stretch(at, start, place, right))
+            place = right
+        if stop > start:
+            found.append(Stretch(start, stop, place, place + width, folded=True))
+            place += width
+        at = stop
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------- pictures
+
+
+def picture(of: Bar, axis: Axis) -> Markup:
+    """Return the picture of one line."""
+    parts = [*_break_lines(axis, HEIGHT), *_rects(of, axis, 3, 8)]
+    return element(
+        "svg", element("title", of.title), *parts,
+        viewBox=f"0 0 {WIDTH} {HEIGHT}", preserveAspectRatio="none", data_waterfall="", aria_hidden="true",
+    ).markup()  # fmt: skip
+
+
+def _break_lines(axis: Axis, height: int) -> Iterator[Element]:
+    for place in axis.breaks():
+        yield element("line", x1=place, x2=place, y1=0, y2=height, class_="break")
+
+
+def _rects(of: Bar, axis: Axis, y: float, height: float) -> Iterator[Element]:
+    bad = "bad " if of.bad else ""
+    begin = axis(of.begin)
+    if of.waiting:
+        # until now: the reader sees that it is not over
+        right = WIDTH if of.end is None else axis(of.end)
+        if rect := _rect(begin, right, y, height, "pending"):
+            yield rect
+    elif of.end is None or (of.end <= of.begin and not of.ticks):
+        if of.back and (arrow := _arrow(begin, y, height)):
+            yield arrow
+        elif rect := _rect(begin, begin + LEAST, y + 1, height - 2, "tick"):
+            yield rect
+    else:
+        end = max(axis(of.end), begin + LEAST)
+        # never without either shade, as long as both times are known
+        middle = end if of.first is None else min(max(axis(min(of.first, of.end)), begin), end - LEAST / 2)
+        kind = "back " if of.back else ""
+        for rect in (
+            _rect(begin, middle, y, height, f"{bad}{kind}wait"),
+            _rect(middle, end, y, height, f"{bad}{kind}recv"),
+            _arrow(begin, y, height) if of.back else None,
+        ):
+            if rect:
+                yield rect
+    for tick in _spread(of.ticks):
+        place = axis(tick)
+        if rect := _rect(place - 0.75, place + 0.75, y - 2, height + 4, "tick"):
+            yield rect
+
+
+def _rect(left: float, right: float, y: float, height: float, kind: str) -> Element | None:
+    left, right = max(left, 0.0), min(right, float(WIDTH))
+    if right - left < 0.01:
+        if not 0 <= left <= WIDTH or right < left:
+            return None
+        left = min(left, WIDTH - LEAST)
+        right = left + LEAST
+    return element("rect", x=left, y=y, width=right - left, height=height, class_=kind)
+
+
+def _arrow(place: float, y: float, height: float) -> Element | None:
+    """Point to the left: what the server sends to the client goes the other way."""
+    if not 0 <= place <= WIDTH:
+        return None
+    points = f"{place:.1f},{y + height / 2:.1f} {place + 8:.1f},{y:.1f} {place + 8:.1f},{y + height:.1f}"
+    return element("polygon", points=points, class_="back")
+
+
+def _spread(ticks: Sequence[int]) -> Iterable[int]:
+    if len(ticks) <= TICKS:
+        return ticks
+    return [ticks[n * (len(ticks) - 1) // (TICKS - 1)] for n in range(TICKS)]
+
+
+def minimap(bars: Sequence[Bar], axis: Axis, *, title: str) -> Markup:
+    """Return the small picture of the whole session; the higher a bar the longer the call."""
+    longest = max((_took(each) for each in bars if not each.lasting), default=0)
+    parts: list[Element] = [
+        element("title", title),
+        element("line", x1=0, x2=WIDTH, y1=MINI - 8, y2=MINI - 8, class_="axis"),
+        *_break_lines(axis, MINI),
+    ]
+    seen: set[tuple[int, int, bool]] = set()  # what lies on the same place is drawn once
+    for each in bars:
+        if each.lasting or (each.end is None and not each.waiting):
+            continue
+        left = axis(each.begin)
+        right = WIDTH if each.end is None else axis(each.end)
+        share = 1.0 if each.waiting else (_took(each) / longest) ** 0.5 if longest else 0.0
+        height = 5 + share * (MINI - 15)
+        place = (round(left), round(height), each.bad)
+        kind = "bad recv" if each.bad else "pending" if each.waiting else "recv"
+        rect = _rect(left, max(right, left + LEAST), MINI - 8 - height, height, kind)
+        if rect and place not in seen:
+            seen.add(place)
+            parts.append(rect)
+    return element(
+        "svg", *parts,
+        viewBox=f"0 0 {WIDTH} {MINI}", preserveAspectRatio="none", class_="mini", role="img", aria_label=title,
+        data_minimap="", data_from=0, data_to=round((axis.end - axis.begin) / 1000),
+        data_folded="" if axis.folds else None,
+    ).markup()  # fmt: skip
+
+
+def _took(of: Bar) -> int:
+    return max((of.end or of.begin) - of.begin, 0)
+
+
+# ----------------------------------------------------------------------------------------------------------- lines
+
+
+class Line(NamedTuple):
+    """One line of the timeline on the page."""
+
+    row: Row
+    svg: Markup
+    depth: int  # 0, or how deep below its request it stands
+
+
+class Pause(NamedTuple):
+    """A time without traffic, folded."""
+
+    ms: float
+
+
+def lines(rows: Sequence[Row], axis: Axis, *, fold: bool = True) -> Iterator[Line | Pause]:
+    """Yield the lines of a timeline in order, with the pauses between them where these are folded.
+
+    What came on the stream of a request stands below it.
+    """
+    by_pk = {row["pk"]: row for row in rows}
+    reached: int | None = None
+    for row in rows:
+        drawn = bar(row)
+        if fold and reached is not None and drawn.begin - reached > GAP_US and not drawn.lasting:
+            yield Pause((drawn.begin - reached) / 1000)
+        if not drawn.lasting:
+            reached = max(reached or 0, drawn.begin, drawn.end or 0)
+        yield Line(row, picture(drawn, axis), _depth(row, by_pk))
+
+
+def _depth(row: Row, by_pk: dict[int, Row]) -> int:
+    depth, at = 0, row
+    while depth < 2:
+        above = by_pk.get(_parent(at) or 0)
+        if above is None or above is at:
+            break
+        depth, at = depth + 1, above
+    return depth
+
+
+def _parent(row: Row) -> int | None:
+    if "parent" in row:
+        return int(row["parent"]) if row["parent"] else None
+    return int(str(row["parent_id"])[-12:]) if row["parent_id"] else None
