@@ -275,7 +275,7 @@ class Proportion(NamedTuple):
     parts: list[Part]
 
 
-def proportion(clients: Iterable[tuple[str, int]], link: Callable[[str], str], *, most: int = 5) -> Proportion:
+def proportion(clients: Iterable[tuple[str, int]], link: Callable[[str], str | None], *, most: int = 5) -> Proportion:
     """Draw who makes the calls: (client, calls) as one bar, the largest first, those beyond ``most`` together."""
     ranked = sorted(((client, count) for client, count in clients if count > 0), key=lambda each: (-each[1], each[0]))
     total = sum(count for _, count in ranked)
@@ -432,7 +432,7 @@ def _milliseconds(ms: float) -> str:
         return "0"
     if ms < 1000:
         return f"{ms:.3g} ms"
-    return f"{ms / 1000:.3g} s" if ms < 300_000 else f"{ms / 60_000:,.0f} min"
+    return f"{ms / 1000:.2g} s" if ms < 9950 else f"{ms / 1000:.0f} s" if ms < 300_000 else f"{ms / 60_000:,.0f} min"
 
 
 def _from(span: Row) -> str:

@@ -72,6 +72,20 @@ def written(asked: Filter) -> list[tuple[str, str]]:
     return ([("q", str(words))] if words else []) + [(term.key, term.value) for term in times]
 
 
+def within(request: Request, since: str) -> Request:
+    """Return the request with a range of time where it names none; ``since`` alone, without a value, is all time."""
+    if any(name in TIMES for name in request.query_params):
+        return request
+    try:
+        asked = where(request.query_params.multi_items())
+    except UsageError:
+        return request  # refused in its place
+    if any(term.key in TIMES and not term.negated for term in asked.terms):
+        return request
+    query: bytes = request.scope["query_string"]
+    return Request({**request.scope, "query_string": query + b"&" * bool(query) + f"since={since}".encode()})
+
+
 class Frame:
     """What every template knows as ``frame``."""
 
@@ -143,8 +157,9 @@ class Frame:
     @property
     def hidden(self) -> list[tuple[str, str]]:
         """What the form of the filter's box sends beside it."""
-        times = [pair for pair in written(self.where) if pair[0] in TIMES]
-        return times + [(name, value) for name, value in self._others if name != "open"]
+        times = (written if self.refused else self._written)(self.where)
+        kept = [(name, value) for name, value in self._others if name != "open"]
+        return [pair for pair in times if pair[0] in TIMES] + kept
 
     @property
     def chips(self) -> list[Link]:
@@ -185,15 +200,15 @@ class Frame:
 
     def asking(self, asked: Filter) -> str:
         """Return the URL of this page with another filter, from the beginning of its list."""
-        return address(self.path, [*written(asked), *self._others])
+        return address(self.path, [*self._written(asked), *self._others])
 
-    def _written(self, where: Filter) -> list[tuple[str, str]]:
+    def _written(self, asked: Filter) -> list[tuple[str, str]]:
         """Return a filter as parameters of this page: all time has to be said where a range holds by itself."""
-        pairs = written(where)
+        pairs = written(asked)
         return pairs if not self._since or any(name in TIMES for name, _ in pairs) else [*pairs, ("since", "")]
 
-    def _range_written(self, where: Filter) -> list[tuple[str, str]]:
-        return [pair for pair in self._written(where) if pair[0] in TIMES]
+    def _range_written(self, asked: Filter) -> list[tuple[str, str]]:
+        return [pair for pair in self._written(asked) if pair[0] in TIMES]
 
     def plus(self, key: str, value: str) -> str:
         """Return the URL of this page with one more word in its filter."""

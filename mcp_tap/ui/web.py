@@ -20,9 +20,8 @@ from mcp_tap.api.desk import Desk
 from mcp_tap.api.errors import status_of
 from mcp_tap.model import TapError
 from mcp_tap.store import COUNTED
-from mcp_tap.store.filters import from_parameters
 from mcp_tap.ui import terms, text, words
-from mcp_tap.ui.frame import NO_FACTS, TIMES, Frame
+from mcp_tap.ui.frame import NO_FACTS, Frame, within
 from mcp_tap.ui.snippets import snippets
 
 HERE: Final = Path(__file__).parent
@@ -116,7 +115,7 @@ def _environment() -> Environment:
         "matched": matched,
         "percent": percent,
     }
-    environment.globals |= {"words": words, "snippets": snippets}
+    environment.globals |= {"words": words, "terms": terms, "snippets": snippets}
     return environment
 
 
@@ -145,7 +144,7 @@ def endpoint(desk: Desk, page: Page) -> Callable[[Request], Awaitable[Response]]
 
     async def answer(request: Request) -> Response:
         if page.since:
-            request = _within(request, page.since)
+            request = within(request, page.since)
         request.state.began = time.perf_counter()
         request.state.page = page.name
         request.state.since = page.since
@@ -157,20 +156,6 @@ def endpoint(desk: Desk, page: Page) -> Callable[[Request], Awaitable[Response]]
             return refuse(desk, request, error)
 
     return answer
-
-
-def _within(request: Request, since: str) -> Request:
-    """Return the request with a range of time where it names none; ``since`` alone, without a value, is all time."""
-    if any(name in TIMES for name in request.query_params):
-        return request
-    try:
-        where = from_parameters(request.query_params.multi_items(), now_us=0)
-    except UsageError:
-        return request  # refused in its place
-    if any(term.key in TIMES and not term.negated for term in where.terms):
-        return request
-    query: bytes = request.scope["query_string"]
-    return Request({**request.scope, "query_string": query + b"&" * bool(query) + f"since={since}".encode()})
 
 
 def refuse(desk: Desk, request: Request, error: TapError) -> Response:

@@ -7,13 +7,24 @@ from typing import Final
 from starlette.routing import Route
 
 from mcp_tap.api.desk import Desk
-from mcp_tap.ui.pages import export, sessions
+from mcp_tap.ui.pages import clients, connections, errors, export, overview, sessions, slow, tools
 from mcp_tap.ui.web import Page, endpoint
 
 #: Order matters where one path fits several rows: the first one answers.
 PAGES: Final = (
     Page("/sessions", "sessions", sessions.page),
     Page("/sessions/{id}/export.{form}", "export", export.page),
+    Page("/", "overview", overview.page, since="24h"),
+    Page("/tools", "tools", tools.page, since="24h"),
+    Page("/tools/{tool:path}/versions/{old:int}..{new:int}", "versions", tools.versions),
+    Page("/tools/{tool:path}", "tool", tools.one, since="24h"),
+    Page("/clients", "clients", clients.page, since="24h"),
+    Page("/clients/{client:path}", "client", clients.one, since="24h"),
+    Page("/errors", "errors", errors.page, since="24h"),
+    Page("/errors/{group}", "error", errors.one, since="24h"),
+    Page("/slow", "slow", slow.page, since="24h"),
+    Page("/connections", "connections", connections.page),
+    Page("/connections/{connection}", "connection", connections.one),
 )  # fmt: skip
 
 

@@ -1,0 +1,90 @@
+"""Clients: who calls, how much, and how well that goes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mcp_tap.api import parameters
+from mcp_tap.api.desk import Desk
+from mcp_tap.model import NotFoundError
+from mcp_tap.store import Paging
+from mcp_tap.ui import charts
+from mcp_tap.ui.cards import behind, cards
+from mcp_tap.ui.frame import address, written
+from mcp_tap.ui.ranking import Column, ranked, words
+from mcp_tap.ui.web import render
+from mcp_tap.values import nearest
+
+COLUMNS: Final = (
+    Column("Client", "name", lambda row: row["name"] or ""),
+    Column("Version"),
+    Column("Revisions"),
+    Column("Sessions", "sessions", lambda row: row["sessions"], number=True),
+    Column("Calls", "", lambda row: row["calls"], number=True),
+    Column("Error %", "rate", lambda row: row["errors"] / row["calls"] if row["calls"] else None, number=True),
+    Column("p95", "p95", lambda row: row["p95_ms"], number=True),
+    Column("Tools used", "tools", lambda row: row["tools"], number=True),
+    Column("First seen", "first_seen", lambda row: row["first_seen"]),
+    Column("Last seen", "last_seen", lambda row: row["last_seen"]),
+)
+
+NEWEST: Final = Paging(limit=10)
+
+
+async def page(desk: Desk, request: Request) -> Response:
+    """Answer with the list of clients."""
+    question = parameters.read(request, limit=100, order="desc", sorts=words(COLUMNS))
+    rows = await desk.reader.clients(question.where)
+    return render(
+        desk,
+        request,
+        "clients.html",
+        title="Clients",
+        columns=COLUMNS,
+        rows=ranked(rows, COLUMNS, question.paging),
+        matrix=charts.matrix(await desk.reader.matrix(question.where)),
+    )
+
+
+async def one(desk: Desk, request: Request) -> Response:
+    """Answer with one client: a name and a version."""
+    wanted, reader = request.path_params["client"], desk.reader
+    where = parameters.read(request, limit=50, order="desc").where
+    listed = await reader.clients(where)
+    everyone = listed if any(row["client"] == wanted for row in listed) else await reader.clients()
+    client = next((row for row in everyone if row["client"] == wanted), None)
+    if client is None:
+        raise NotFoundError(f'there is no client "{wanted}"', hint=nearest(wanted, [row["client"] for row in everyone]))
+    title = f"{wanted} · Clients"
+    if not client["name"]:  # without a name there is no word for it in a filter
+        return render(desk, request, "client.html", title=title, client=client, named=False)
+    its = where.replaced("client", wanted.replace(",", "*"))
+    now = await reader.totals(its)
+    earlier = its.previous()
+    spans = await reader.series(its)
+    return render(
+        desk,
+        request,
+        "client.html",
+        title=title,
+        client=client,
+        named=True,
+        cards=cards(now, None if earlier is None else await reader.totals(earlier), its),
+        charts=[
+            charts.latency(spans, behind("/slow", its, over="0ms"), exact=now["exact"]),
+            charts.calls(spans, behind("/sessions", its)),
+        ]
+        if now["calls"]
+        else [],
+        tools=[row for row in await reader.tools(its) if row["calls"]],
+        versions=sorted(
+            (row for row in await reader.clients() if row["name"] == client["name"]),
+            key=lambda row: row["first_seen"] or "",
+        ),
+        groups=await reader.errors(its, limit=10),
+        sessions=(await reader.list_sessions(its, NEWEST)).rows,
+        sessions_href=address("/sessions", written(its)),
+    )

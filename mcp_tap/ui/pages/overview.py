@@ -1,0 +1,51 @@
+"""Overview: whether it is fine."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mcp_tap.api import parameters
+from mcp_tap.api.desk import Desk
+from mcp_tap.store import Paging
+from mcp_tap.ui import charts
+from mcp_tap.ui.cards import behind, cards
+from mcp_tap.ui.frame import address, written
+from mcp_tap.ui.web import render
+
+NEWEST = Paging(limit=5)
+
+
+async def page(desk: Desk, request: Request) -> Response:
+    """Answer with the figures of a range and what is newest in it."""
+    where = parameters.read(request, limit=5, order="desc").where
+    reader = desk.reader
+    now = await reader.totals(where)
+    earlier = where.previous()
+    before = None if earlier is None else await reader.totals(earlier)
+    spans = await reader.series(where)
+    listed = await reader.clients(where)
+    failed = where if where.value("status") == "failed" else where.plus("status", "failed")
+    return render(
+        desk,
+        request,
+        "overview.html",
+        title="Overview",
+        now=now,
+        compared=before is not None,
+        cards=cards(now, before, where),
+        shares=charts.proportion(
+            [(row["client"], row["calls"]) for row in listed],
+            lambda client: None if client == "unknown" else address("/", written(where.replaced("client", client))),
+        ),
+        charts=[
+            charts.latency(spans, behind("/slow", where, over="0ms"), exact=now["exact"]),
+            charts.calls(spans, behind("/sessions", where)),
+            charts.heatmap(await reader.heatmap(where), spans, behind("/slow", where, over="0ms")),
+        ],
+        matrix=charts.matrix(await reader.matrix(where)),
+        sessions=(await reader.list_sessions(where, NEWEST)).rows,
+        errors=(await reader.list_events(failed, NEWEST)).rows,
+        errors_href=address("/errors", written(where)),
+        sessions_href=address("/sessions", written(where)),
+    )

@@ -1,0 +1,105 @@
+"""The words of the pages of figures: rules, shares, addresses, offsets."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+from urllib.parse import quote
+
+from markupsafe import Markup
+
+from mcp_tap.store import Row
+from mcp_tap.store.health import ENOUGH
+from mcp_tap.ui import charts
+from mcp_tap.ui.text import counted, duration, harmless
+
+__all__ = ["ENOUGH", "percent"]
+
+percent = charts.percent
+
+#: How a tool does: a shape beside the word, and the rule.
+HEALTH: Final = {
+    "healthy": ("●", "it was called, and none of the other rules applies"),
+    "degraded": ("◐", "of 20 calls or more, 5 % failed, or p95 is twice that of the time before"),
+    "down": ("✕", "the last five calls all failed"),
+    "inactive": ("○", "no call in this range"),
+}
+
+#: What the hints of a tool mean (MCP, ToolAnnotations). Clients must not trust those of servers they do not trust.
+ANNOTATIONS: Final = {
+    "title": "a name for people",
+    "readOnlyHint": "whether it leaves its environment as it is",
+    "destructiveHint": "whether it may destroy something, not only add",
+    "idempotentHint": "whether calling it again with the same arguments changes nothing more",
+    "openWorldHint": "whether it reaches beyond a closed set of things",
+}
+
+_KINDS: Final = {
+    "tool_error": "tool",
+    "rpc_error": "JSON-RPC",
+    "http_error": "HTTP",
+    "transport_error": "transport",
+    "no_response": "never answered",
+    "timeout": "timeout",
+    "cancelled": "cancelled",
+    "abandoned": "abandoned",
+}
+
+
+def kind(row: Row) -> str:
+    """Return the kind of an error in a word or two."""
+    reason = row["failure_reason"]
+    return _KINDS.get(reason, str(reason or "failed"))
+
+
+def tool_path(name: str) -> str:
+    """Return the path of a tool's page. Names are any text: a slash in one is no step of the path."""
+    return "/tools/" + quote(name, safe="")
+
+
+def client_path(client: str) -> str:
+    """Return the path of a client's page."""
+    return "/clients/" + quote(client, safe="@")
+
+
+def several(revisions: Any) -> list[str]:
+    """Return revisions as a list, whether they come as one or as text with commas."""
+    if isinstance(revisions, str):
+        revisions = revisions.split(",")
+    return [str(each) for each in revisions or () if each]
+
+
+def spark(counts: list[int], total: int, noun: str = "call") -> Markup:
+    """Draw counts over the range; its title says how many there are."""
+    return charts.spark(counts, f"{counted(total, noun)} over time")
+
+
+def offset(ms: float | None) -> str:
+    """Return how far one line is from another: -3.8 s, 0, +42 ms."""
+    if not ms:
+        return "0"
+    sign = "\N{MINUS SIGN}" if ms < 0 else "+"
+    return f"{sign}{duration(abs(ms))}"
+
+
+def times_median(factor: float) -> str:
+    """Return how a latency compares with the median: 12-fold, 1.5-fold, or as usual."""
+    if 0.8 <= factor <= 1.25:
+        return "as usual"
+    return f"{factor:,.1f}-fold" if factor < 9.95 else f"{factor:,.0f}-fold"
+
+
+def lines(text: str, most: int = 4000) -> str:
+    """Return foreign text with its line ends, everything else in it harmless; at most ``most`` characters."""
+    shown = "\n".join(harmless(line) for line in text[:most].splitlines())
+    return f"{shown}…" if len(text) > most else shown
+
+
+def value(of: Any) -> str:
+    """Return a JSON value in one short line."""
+    if isinstance(of, str):
+        return harmless(of, 60)
+    try:
+        return harmless(json.dumps(of, ensure_ascii=False), 60)
+    except (ValueError, RecursionError):
+        return "…"
