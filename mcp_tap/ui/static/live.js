@@ -136,6 +136,7 @@ class Rows {
 
   /** @param {Resource[]} resources */
   apply(resources) {
+    if (one("[data-test=nothing-recorded]")) return location.reload(); // now something is
     const bottom = this.follows;
     let fresh = 0;
     let errors = 0;

@@ -4,6 +4,7 @@
  * nothing on a page that has nothing for them.
  */
 import "./copy.js";
+import "./expand.js";
 import "./json-view.js";
 import "./keys.js";
 import "./live.js";

@@ -70,3 +70,24 @@ export function fillSession(row, connection) {
     cell.replaceChildren(bad ? make("span", { class: "err" }, `${connection.errors.toLocaleString("en")} ✕`) : make("span", { class: "faint" }, "0"));
   });
 }
+
+/** What else is to be said about a line: the error's code and text, why it ended, a note. @param {Resource} event */
+function remark(event) {
+  if (!event.error) return (event.note ?? "").replaceAll("_", " ");
+  const { code, message } = event.error;
+  const shown = event.failure === "rpc_error" ? code : event.failure === "http_error" && code ? `HTTP ${code}` : "";
+  return [shown, message].filter(Boolean).join(" ");
+}
+
+/** A line of a short timeline. @param {HTMLElement} row @param {Resource} event a `session.event` */
+export function fillLine(row, event) {
+  row.classList.toggle("bad", event.status === "failed");
+  field(row, "time", (cell) => cell.replaceChildren(time(event.created_at)));
+  field(row, "event", (cell) => {
+    const text = cut(harmless(event.name), 60) + (event.target ? ` → ${cut(harmless(event.target), 80)}` : "");
+    cell.replaceChildren(event.message_id ? make("a", { href: `/messages/${event.message_id}` }, text) : text);
+  });
+  say(row, "latency", duration(event.latency_ms));
+  say(row, "status", event.status === "failed" ? "failed" : (one("span", make("p", {}, status(event)))?.textContent ?? ""));
+  say(row, "note", cut(remark(event), 160));
+}
