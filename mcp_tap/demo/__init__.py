@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 import click
 import httpx
 
+from mcp_tap.config import Admin, parse_address
 from mcp_tap.demo.client import Played, play
 from mcp_tap.model import UpstreamError
 
@@ -57,7 +58,10 @@ async def _demonstrate(once: bool, store: str, listen: str, admin_listen: str) -
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     if not once:
-        click.echo(f"A sample server, the tap and three sample clients. Ctrl-C ends it.\n\n{_what_to_look_at(store)}")
+        click.echo(
+            "A sample server, the tap and three sample clients. Ctrl-C ends it.\n\n"
+            f"open in a browser:\n  {_desk(admin_listen)}\n\n{_what_to_look_at(store)}"
+        )
     async with _sample_server() as upstream:
         options = ["--listen", listen, "--admin-listen", admin_listen, "--store", store, "--format", "text"]
         async with _process("-m", "mcp_tap.cli", upstream, *options) as tap:
@@ -131,11 +135,19 @@ def _address(given: str | None, usual: str) -> str:
     return given or usual
 
 
+def _desk(listen: str) -> str:
+    """Return the address of the desk; the tap takes its token from the same environment."""
+    token = os.environ.get("MCP_TAP_ADMIN_TOKEN") or os.environ.get("MCP_TAP_TOKEN", "")
+    return Admin(parse_address(listen), token).url
+
+
 def _what_to_look_at(store: str) -> str:
     tap = "mcp-tap" if os.environ.get("VIRTUAL_ENV") else ".venv/bin/mcp-tap"
     query = "select time, type, name, latency_ms, status from events"
-    commands = [f"{tap} {verb} --store {shlex.quote(store)}" for verb in ("sessions", "session 1", "tail")]
+    verbs = ("sessions", "session 1", "tools", "errors", "stats", "tail")
+    commands = [f"{tap} {verb} --store {shlex.quote(store)}" for verb in verbs]
     if file := _file(store):
+        commands.insert(0, f"{tap} open {shlex.quote(str(file))}")
         commands.append(f"sqlite3 {shlex.quote(str(file))} {shlex.quote(query)}")
     return "\n".join(["look at it, now or later:", *(f"  {command}" for command in commands)])
 

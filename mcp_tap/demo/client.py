@@ -1,8 +1,8 @@
 """The scripted clients of the demonstration: raw MCP over httpx, so that every byte on the wire is written here.
 
-One round plays three clients: an assistant that is refused twice before its payment works and that ends its session, an
-editor on an older revision that just goes away, and an agent of the modern era that is asked for input and gives up
-on a slow call.
+One round plays three clients: an assistant that is refused twice before its payment works, that changes a tool's
+definition and ends its session, an editor on an older revision that just goes away, and an agent of the modern era
+that is asked for input and gives up on a slow call.
 """
 
 from __future__ import annotations
@@ -221,6 +221,7 @@ async def _assistant(http: httpx.AsyncClient, url: str, number: int) -> Client:
         await client.tool("book_delivery", order=order)
         progress = {"_meta": {"progressToken": "import"}}
         await client.call("tools/call", {"name": "import_catalog", "arguments": {}} | progress)
+        await client.call("tools/list")  # the first import gives search one argument more, and the server says so
     await client.close()
     return client
 
@@ -245,7 +246,7 @@ async def _agent(http: httpx.AsyncClient, url: str, number: int) -> Client:
         answers = {"day": {"action": "accept", "content": {"day": "Monday"}}}
         await client.tool_with_input("book_delivery", answers, order=f"B-{number}")
         await client.give_up("slow_report", after=PATIENCE)
-        await client.tool("search_products", query="boots")
+        await client.tool("search_products", query="boots", in_stock=True)
     return client
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 SERVER_INFO: Final = {"name": "weather-shop", "version": "1.0.0"}
 INSTRUCTIONS: Final = "A sample shop. Payments are refused twice before they work."
-CAPABILITIES: Final = {"tools": {}, "resources": {"listChanged": True}, "prompts": {}}
+CAPABILITIES: Final = {"tools": {"listChanged": True}, "resources": {"listChanged": True}, "prompts": {}}
 
 LEGACY: Final = ("2025-11-25", "2025-06-18", "2025-03-26")
 MODERN: Final = "2026-07-28"
@@ -55,6 +55,8 @@ META: Final = "io.modelcontextprotocol/"
 #: Where `Mcp-Name` is copied from (2026-07-28, "Standard MCP Request Headers").
 NAMED_BY: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 CACHEABLE: Final = frozenset({"tools/list", "prompts/list", "resources/list", "resources/read", "server/discover"})
+#: What one may listen for, as `subscriptions/listen` names it (2026-07-28); a legacy GET stream gets all of it.
+LISTS: Final = {"resources": "resourcesListChanged", "tools": "toolsListChanged"}
 #: Tools that are answered by an event stream, because they have something to say before they are done.
 STREAMED: Final = frozenset({"import_catalog", "slow_report"})
 
@@ -250,7 +252,7 @@ class SampleServer:
         stream = session.stream = Stream()
 
         async def body() -> AsyncIterator[bytes]:
-            self._listening[stream] = {"resourcesListChanged": True}
+            self._listening[stream] = dict.fromkeys(LISTS.values(), True)
             try:
                 async for message in stream.messages():
                     yield _event(message)
@@ -291,8 +293,8 @@ class SampleServer:
 
     async def _listen(self, id_: Any, params: Json) -> AsyncIterator[bytes]:
         wanted, stream = params.get("notifications"), Stream()
-        asked = isinstance(wanted, dict) and wanted.get("resourcesListChanged") is True
-        honoured: Json = {"resourcesListChanged": True} if asked else {}
+        asked: Json = wanted if isinstance(wanted, dict) else {}
+        honoured: Json = {kind: True for kind in LISTS.values() if asked.get(kind) is True}
         meta = {META + "subscriptionId": id_}
         stream.send("notifications/subscriptions/acknowledged", {"notifications": honoured, "_meta": meta})
         self._listening[stream] = honoured | {"_meta": meta}
@@ -334,7 +336,7 @@ class SampleServer:
             case "ping" if not modern:
                 return {}
             case "tools/list":
-                return {"tools": shop.TOOLS}
+                return {"tools": self._shop.listed()}
             case "tools/call":
                 return await self._call_tool(str(params.get("name")), arguments, call)
             case "resources/list":
@@ -357,11 +359,18 @@ class SampleServer:
         except ToolError as error:
             return {"content": [{"type": "text", "text": str(error)}], "isError": True}
         if name == "import_catalog":
-            for stream, wanted in self._listening.items():
-                if wanted.get("resourcesListChanged"):
-                    params = {"_meta": wanted["_meta"]} if "_meta" in wanted else {}
-                    stream.send("notifications/resources/list_changed", params)
+            self._tell_changed("resources")
+            if self._shop.take_import():
+                self._tell_changed("tools")
         return result
+
+    def _tell_changed(self, kind: str) -> None:
+        """Tell whoever listens for it that a list is not what it was."""
+        for stream, wanted in self._listening.items():
+            if wanted.get(LISTS[kind]):
+                stream.send(
+                    f"notifications/{kind}/list_changed", {"_meta": wanted["_meta"]} if "_meta" in wanted else {}
+                )
 
     async def _call_stream(self, call: Call, task: asyncio.Task[Json], *, cancel: bool) -> AsyncIterator[bytes]:
         task.add_done_callback(lambda _: call.outbox.put_nowait(None))

@@ -7,6 +7,7 @@ answer is the same each time, so that a recording of the demonstration can be re
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Caller(Protocol):
         """Have the person at the client fill in ``schema`` and return the answer. ToolError when it is declined."""
 
 
-PRODUCTS: Final = [
+PRODUCTS: Final[list[Json]] = [
     {"sku": "UMB-01", "name": "Storm umbrella", "cents": 4999, "stock": 12},
     {"sku": "UMB-02", "name": "Pocket umbrella", "cents": 1999, "stock": 0},
     {"sku": "JKT-07", "name": "Rain jacket", "cents": 12900, "stock": 4},
@@ -63,6 +64,7 @@ class Shop:
     def __init__(self, seconds: float = 1.0) -> None:
         self._seconds = seconds
         self._refused: dict[str, int] = {}
+        self._imported = False
         self.tools: dict[str, Callable[[Json, Caller], Awaitable[Json]]] = {
             "search_products": self._search_products,
             "get_weather": self._get_weather,
@@ -72,13 +74,25 @@ class Shop:
             "book_delivery": self._book_delivery,
         }
 
+    def listed(self) -> list[Json]:
+        """Return the definitions of the tools: once the catalog is imported, search knows what is in stock."""
+        if not self._imported:
+            return TOOLS
+        return [_with_stock(tool) if tool["name"] == "search_products" else tool for tool in TOOLS]
+
+    def take_import(self) -> bool:
+        """Take note that the catalog was imported, and return whether that changed the definitions of the tools."""
+        changed, self._imported = not self._imported, True
+        return changed
+
     async def _pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds * self._seconds)
 
     async def _search_products(self, arguments: Json, _: Caller) -> Json:
         await self._pause(0.03)
         wanted = _string(arguments, "query").lower()
-        found = [product for product in PRODUCTS if wanted in str(product["name"]).lower()]
+        least = 1 if self._imported and arguments.get("in_stock") is True else 0
+        found = [p for p in PRODUCTS if wanted in p["name"].lower() and p["stock"] >= least]
         lines = [f"{p['sku']}  {p['name']}" for p in found]
         return {"content": _text("\n".join(lines) or "nothing found"), "structuredContent": {"products": found}}
 
@@ -100,7 +114,9 @@ class Shop:
                 self._refused[order] = refused + 1
             raise RpcError(RATE_LIMITED, "rate limited: try again", {"retryAfterMs": 100})
         await self._pause(0.2)
-        return {"content": _text(f"order {order} is paid")}
+        # as many servers do: JSON inside of the text; the receipt's token lets its holder ask for the money back
+        receipt = {"order": order, "paid": True, "receipt": f"R-{order}", "refund_token": f"demo-refund-{order}"}
+        return {"content": _text(json.dumps(receipt))}
 
     async def _import_catalog(self, _: Json, caller: Caller) -> Json:
         for done, product in enumerate(PRODUCTS, 1):
@@ -155,6 +171,13 @@ def _tool(name: str, description: str, arguments: Json | None = None, *, read_on
         "inputSchema": {"type": "object", "properties": properties, "required": list(arguments)},
         "annotations": {"readOnlyHint": read_only},
     }
+
+
+def _with_stock(tool: Json) -> Json:
+    """Return the second version of a definition: one argument more, which nobody has to give."""
+    schema = tool["inputSchema"]
+    in_stock = {"type": "boolean", "description": "only what can be delivered at once", "default": False}
+    return tool | {"inputSchema": schema | {"properties": schema["properties"] | {"in_stock": in_stock}}}
 
 
 TOOLS: Final = [

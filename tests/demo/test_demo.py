@@ -21,11 +21,11 @@ def test_one_round_is_played_through_the_tap_and_recorded(tmp_path: Path) -> Non
     file = tmp_path / "tap.db"
     done = demonstrate(file)
     assert done.returncode == 0, done.stderr
-    assert "3 sessions, 24 calls, 5 errors, 3 calls made again" in done.stdout.splitlines()
+    assert "3 sessions, 25 calls, 5 errors, 3 calls made again" in done.stdout.splitlines()
     with contextlib.closing(sqlite3.connect(file)) as db:
         sessions = db.execute("select client_name, origin, calls, end_reason from sessions order by started")
         assert sessions.fetchall() == [
-            ("desk-assistant", "header", 10, "client_delete"),
+            ("desk-assistant", "header", 11, "client_delete"),
             ("code-editor", "header", 6, "shutdown"),
             ("travel-agent", "derived", 8, "shutdown"),
         ]
@@ -45,6 +45,12 @@ def test_one_round_is_played_through_the_tap_and_recorded(tmp_path: Path) -> Non
         bodies = " ".join(data for (data,) in db.execute("select data from body"))
         assert "create_payment" in bodies
         assert "tok_demo_4242" not in bodies
+        assert "R-A-1001" in bodies
+        assert "demo-refund-" not in bodies  # a secret inside JSON inside a string
+        versions = "select count(distinct hash) from tool_definition where name = 'search_products'"
+        assert db.execute(versions).fetchone() == (2,)
+        told = "select count(*) from events where type = 'notifications/tools/list_changed'"
+        assert db.execute(told).fetchone() == (1,)
 
 
 def test_a_tap_that_cannot_start_gives_its_own_exit_status(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -118,7 +119,8 @@ def test_a_payment_is_refused_twice_and_then_taken() -> None:
         await client.open()
         answers = [await client.tool("create_payment", order="A-1", card_token="x") for _ in range(3)]
         assert [answer.get("error", {}).get("code") for answer in answers] == [-32000, -32000, None]
-        assert answers[2]["result"]["content"][0]["text"] == "order A-1 is paid"
+        receipt = json.loads(answers[2]["result"]["content"][0]["text"])
+        assert (receipt["order"], receipt["paid"]) == ("A-1", True)
         assert client.errors == 2
 
     with_server(test)
@@ -154,6 +156,31 @@ def test_a_modern_client_without_elicitation_is_told_what_it_lacks() -> None:
         body = request("tools/call", {"name": "book_delivery", "arguments": {"order": "B-1"}})
         answer = await http.post(server.url, headers=ACCEPT | headers, json=body)
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, -32021)
+
+    with_server(test)
+
+
+def test_the_first_import_changes_a_definition_and_says_so() -> None:
+    async def test(server: RunningServer, http: httpx.AsyncClient) -> None:
+        client = ModernClient(http, server.url, INFO)
+
+        async def arguments() -> list[str]:
+            tools = (await client.call("tools/list"))["result"]["tools"]
+            return list(tools[0]["inputSchema"]["properties"])
+
+        message = client._prepare("subscriptions/listen", {"notifications": {"toolsListChanged": True}})
+        async with client._post(message) as (_, messages):
+            acknowledged = await anext(messages)
+            assert acknowledged["params"]["notifications"] == {"toolsListChanged": True}
+            assert await arguments() == ["query"]
+            for _ in range(2):
+                await client.tool("import_catalog")
+            assert await arguments() == ["query", "in_stock"]
+            assert (await anext(messages))["method"] == "notifications/tools/list_changed"
+            server._sample.close_streams()
+            assert "result" in await anext(messages)  # nothing changed the second time
+        found = (await client.tool("search_products", query="umbrella", in_stock=True))["result"]
+        assert [product["sku"] for product in found["structuredContent"]["products"]] == ["UMB-01"]
 
     with_server(test)
 
