@@ -126,7 +126,7 @@ def calls(spans: Sequence[Row], link: Link, *, name: str = "calls") -> Chart:
             picture.append(element("rect", class_="bar ok", y=middle, height=bottom - middle, **bar))
         if errors:
             # one failed call among thousands must not vanish
-            height = max(middle - top, 2.0)
+            height = max(middle - top, 2.5)
             picture.append(element("rect", class_="bar bad", y=max(middle - height, 0), height=height, **bar))
             picture.append(element("rect", fill=f"url(#{name}-hatch)", y=max(middle - height, 0), height=height, **bar))
     description = f"{_span(spans)}: {counted(total, 'call')}, {counted(failed, 'error')}"
@@ -166,10 +166,9 @@ def heatmap(cells: Sequence[Row], spans: Sequence[Row], link: Link, *, name: str
         if (row - rows[0]) % every == 0:
             at = bottom - (row - rows[0]) * height
             picture.append(element("line", class_="grid", x1=LEFT, x2=WIDTH - RIGHT, y1=at, y2=at))
-            label = _milliseconds(2.0**row) if row > -8 else "0"
-            picture.append(element("text", label, class_="mark", x=LEFT - 8, y=at + 4, text_anchor="end"))
+            picture.append(element("text", _mark(row), class_="mark", x=LEFT - 8, y=at + 4, text_anchor="end"))
     picture += _axis(x)
-    links = []
+    columns: dict[tuple[int, int], list[Element]] = {}
     for cell in cells:
         left, right = x(cell["start"]), x(cell["end"])
         at = bottom - (_level(cell) - rows[0] + 1) * height
@@ -179,20 +178,23 @@ def heatmap(cells: Sequence[Row], spans: Sequence[Row], link: Link, *, name: str
         picture.append(element("rect", class_=f"heat-{shade}{' bad' if bad else ''}", **box))
         if bad:
             picture.append(element("rect", fill=f"url(#{name}-hatch)", **box))
-        links.append(_target(link(cell["start"], cell["end"]), _said_cell(cell), class_="cell", **box))
+        target = element("rect", element("title", _said_cell(cell)), class_="cell", **box)
+        columns.setdefault((cell["start"], cell["end"]), []).append(target)
+    links = [element("a", *targets, href=link(*span), tabindex="-1") for span, targets in columns.items()]
     total = sum(cell["calls"] for cell in cells)
     busiest = max(cells, key=lambda cell: cell["calls"])
     description = f"{_span(spans or cells)}: {counted(total, 'call')}, most of them {_range(busiest)}"
+    table: dict[int, tuple[Row, dict[int, str]]] = {}
+    for cell in sorted(cells, key=lambda cell: cell["start"]):
+        failed = f", {cell['errors']:,} failed" if cell["errors"] else ""
+        table.setdefault(cell["start"], (cell, {}))[1][_level(cell)] = f"{cell['calls']:,}{failed}"
     return Chart(
         name,
         title,
         _svg(name, title, description, picture, links, hatch=True),
         f"{caption}; times in {zone(cells[0]['start'])}.",
-        ["From", "Latency", "Calls", "Errors"],
-        [
-            _row(c, link, _range(c), f"{c['calls']:,}", f"{c['errors']:,}")
-            for c in sorted(cells, key=lambda c: (c["start"], c["low_ms"]))
-        ],
+        ["From", *(f"{_mark(level)} to {_mark(level + 1)}" for level in levels)],
+        [_row(first, link, *(by.get(level, "") for level in levels)) for first, by in table.values()],
     )
 
 
@@ -293,7 +295,7 @@ def proportion(clients: Iterable[tuple[str, int]], link: Callable[[str], str | N
             links.append(_target(part.href, said, class_="cell", **box))
         at += width
     said = ", ".join(f"{part.client} {percent(part.calls, total)}" for part in parts)
-    svg = _svg("clients", "Calls by client", said, drawn, links, height=16)
+    svg = _svg("clients", "Calls by client", said, drawn, links, height=16, stretched=True)
     return Proportion(svg, parts)
 
 
@@ -312,13 +314,13 @@ def percent(part: float, whole: float) -> str:
 
 def _svg(
     name: str, title: str, said: str, picture: Sequence[Element], links: Sequence[Element], *,
-    hatch: bool = False, height: float = HEIGHT,
+    hatch: bool = False, height: float = HEIGHT, stretched: bool = False,
 ) -> Markup:  # fmt: skip
     pattern = element(
         "defs",
         element(
             "pattern", element("path", d="M-1 1L1 -1M0 6L6 0M5 7L7 5", class_="hatching"),
-            id=f"{name}-hatch", width=6, height=6, patternUnits="userSpaceOnUse",
+            id=f"{name}-hatch", width=6, height=6, pattern_units="userSpaceOnUse",
         ),
     )  # fmt: skip
     return element(
@@ -331,6 +333,7 @@ def _svg(
         element("g", *links, class_="targets", aria_hidden="true"),
         class_=f"chart {name}",
         viewbox=f"0 0 {WIDTH} {height:g}",
+        preserve_aspect_ratio="none" if stretched else None,
         data_chart=name,
     ).markup()  # fmt: skip
 
@@ -420,6 +423,10 @@ def _level(cell: Row) -> int:
     """Return the power of two at which a cell begins; everything below a 128th of a millisecond is one level."""
     low = cell["low_ms"]
     return max(round(math.log2(low)), -8) if low and low > 0 else -8
+
+
+def _mark(level: int) -> str:
+    return _milliseconds(2.0**level) if level > -8 else "0"
 
 
 def _range(cell: Row) -> str:

@@ -35,12 +35,16 @@ class Element(NamedTuple):
         return Markup(str(self))  # noqa: S704 - every text in it went through `_escaped`
 
 
+#: SVG writes a few names in mixed case.
+_MIXED: Final = {"viewbox": "viewBox", "preserve-aspect-ratio": "preserveAspectRatio", "pattern-units": "patternUnits"}
+
+
 def element(name: str, *children: Element | str | None, **attributes: str | float | None) -> Element:
     """Return an element. In names of attributes `_` stands for `-`, at their end for nothing; None leaves one out."""
     named = {key.rstrip("_").replace("_", "-"): value for key, value in attributes.items() if value is not None}
-    # SVG has a few names in mixed case and none with a dash that we would use beside them
-    if "viewbox" in named:
-        named["viewBox"] = named.pop("viewbox")
+    for lower, mixed in _MIXED.items():
+        if lower in named:
+            named[mixed] = named.pop(lower)
     return Element(name, named, tuple(child for child in children if child is not None))
 
 
