@@ -43,13 +43,16 @@ def export(*, words: tuple[str, ...], since: str | None, form: str | None, outpu
     """
     from mcp_tap.ui.export import events
 
+    # a wrong word is named before anything is opened, an id can only be found in what is open
+    named = len(words) == 1 and re.fullmatch(r"(scn|ses)_[0-9a-z]+|#?\d{1,12}", words[0])
+    where = flags.read_filter(() if named else words, since)
     form = form or ("csv" if output and output.lower().endswith(".csv") else "jsonl")
 
     async def question(reader: Reader) -> int:
-        where = await _named(reader, words, since)
+        fitting = await _of_session(reader, where, words[0]) if named else where
         count = 0
         with _Target(output) as write:
-            async for piece in events(reader, where, cast("Format", form), bodies=bodies, reveal=reveal):
+            async for piece in events(reader, fitting, cast("Format", form), bodies=bodies, reveal=reveal):
                 write(piece)
                 count += len(piece)
         return count
@@ -61,15 +64,12 @@ def export(*, words: tuple[str, ...], since: str | None, form: str | None, outpu
         click.echo(f"{text.size(size)} written to {text.harmless(output)}", err=True)
 
 
-async def _named(reader: Reader, words: tuple[str, ...], since: str | None) -> Filter:
-    """Return the filter that is meant: one of its own, or a single id of a session."""
-    if len(words) == 1 and re.fullmatch(r"(scn|ses)_[0-9a-z]+|#?\d{1,12}", words[0]):
-        row = await reader.session(words[0])
-        where = flags.read_filter((), since)
-        if words[0].startswith("ses_"):
-            return where.plus("session", row["session_id"])
-        return where.plus("conn", row["connection_id"])
-    return flags.read_filter(words, since)
+async def _of_session(reader: Reader, where: Filter, ref: str) -> Filter:
+    """Return the filter for what belongs to one session, or with another kind of id to one connection."""
+    row = await reader.session(ref)
+    if ref.startswith("ses_"):
+        return where.plus("session", row["session_id"])
+    return where.plus("conn", row["connection_id"])
 
 
 class _Target:

@@ -212,3 +212,131 @@ def test_a_reader_that_leaves_is_no_error(recording: str) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() == 0
+
+
+# --------------------------------------------------------------------------------------------------------- filters
+
+
+def test_words_say_which_sessions(recording: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def clients(*words: str) -> list[object]:
+        return [row["client_name"] for row in mcp_tap(capsys, "sessions", "--json", "--store", recording, *words).json]
+
+    assert clients("status:active") == [EVIL, "Visual Studio Code"]
+    assert clients("errors:>0", "-client:claude", "to:2026-03-14T11:00Z") == ["cursor"]
+    assert clients("client:studio,cursor") == ["Visual Studio Code", "cursor"]
+    assert clients("text:unknown category") == ["cursor"]  # one argument of the shell, so one word
+    assert clients("client:claude status:ended") == ["claude-desktop"]  # copied from a page: two
+    assert clients("--", "-claude-desktop", "-pay", "era:modern") == ["night-agent"]
+
+
+def test_words_say_which_events_are_followed(recording: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = mcp_tap(capsys, "tail", "--once", "--json", "status:failed", "-client:cursor", "--store", recording).json
+    assert [row["error_message"] for row in rows] == ["upstream timeout", "card processor busy", EVIL]
+    rows = mcp_tap(capsys, "tail", "--once", "--json", "--since", "2026-03-14T12:00Z", "--store", recording).json
+    assert [row["type"] for row in rows] == ["session_start", "tools/call"]
+
+
+@pytest.mark.parametrize("verb", ["sessions", "tail", "tools", "clients", "errors", "slow", "connections", "stats",
+                                  "export"])  # fmt: skip
+def test_a_wrong_word_is_named_with_the_nearest_one(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    ran = mcp_tap(capsys, verb, "-staus:failed", "--store", "sqlite:////nowhere/tap.db")
+    assert (ran.status, ran.out) == (2, "")
+    assert '"-staus:failed" has no key' in ran.err
+    assert "did you mean status:?" in ran.err
+
+
+def test_a_list_that_was_cut_says_so(recording: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert mcp_tap(capsys, "sessions", "--limit", "2", "--store", recording).err == (
+        "2 of 5 sessions; --limit shows more\n"
+    )
+    assert mcp_tap(capsys, "sessions", "--limit", "5", "--store", recording).err == ""
+
+
+def test_the_beginning_of_a_session_id_is_enough_to_find_it_in_a_log(
+    recording: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = "2f3a9c52-7d41"
+    for verb in (["sessions"], ["connections"], ["session", "2"], ["slow"], ["tail", "--once", "--limit", "100"]):
+        for form in ([], ["--json"]):
+            ran = mcp_tap(capsys, *verb, *form, "--store", recording)
+            assert "2f3a9c52" in ran.out
+            assert whole not in ran.out
+
+
+# --------------------------------------------------------------------------------------------------------- figures
+
+
+def test_tools(recording: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = {row["name"]: row for row in mcp_tap(capsys, "tools", "--json", "--store", recording).json}
+    paid = rows["create_payment"]
+    assert (paid["calls"], paid["errors"], paid["p50_ms"], paid["versions"]) == (3, 2, 890, 1)
+    header, first, *_ = mcp_tap(capsys, "tools", "tool:create_payment", "--store", recording).table
+    assert (header[0], first[0]) == ("name", "create_payment")
+    shown = on_a_terminal("tools", "--store", recording, NO_COLOR="1", COLUMNS="160")
+    assert re.search(r"create_payment +\w+ +3 +2 +67 % +890 ms +2\.34 s +2\.34 s +1 +03-14 10:09:01 +v1", shown)
+    assert "4 tools, 4 used, 0 unused" in shown
+
+
+def test_clients(recording: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = {row["name"]: row for row in mcp_tap(capsys, "clients", "--json", "--store", recording).json}
+    assert (rows["claude-desktop"]["calls"], rows["claude-desktop"]["errors"]) == (6, 2)
+    shown = on_a_terminal("clients", "client:claude", "--store", recording, NO_COLOR="1", COLUMNS="160")
+    assert re.search(r"claude-desktop@1\.2\.3 +2025-11-25 +1 +6 +2 +33 %", shown)
+
+
+def test_errors_in_groups(recording: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = mcp_tap(capsys, "errors", "--json", "tool:create_payment", "--store", recording).json
+    assert sorted(str(row["error_message"]) for row in rows) == ["card processor busy", "upstream timeout"]
+    [newest] = mcp_tap(capsys, "show", "--json", str(rows[0]["message_id"]), "--store", recording).json
+    assert newest["name"] == "create_payment"
+    shown = on_a_terminal("errors", "--store", recording, NO_COLOR="1", COLUMNS="160")
+    assert re.search(r"1 +25 % +1 +1 +tools/call create_payment +HTTP 504 upstream timeout", shown)
+
+
+def test_slow_calls(recording: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = mcp_tap(capsys, "slow", "--json", "--over", "500ms", "--store", recording).json
+    assert [(row["name"] or row["type"], row["latency_ms"]) for row in rows] == [
+        ("create_payment", 2340), ("tools/list", 1840), ("create_payment", 890),
+    ]  # fmt: skip
+    rows = mcp_tap(capsys, "slow", "--json", "--limit", "1", "status:ok", "--store", recording).json
+    assert [row["latency_ms"] for row in rows] == [1840]
+    wrong = mcp_tap(capsys, "slow", "--over", "soon", "--store", recording)
+    assert (wrong.status, wrong.err.splitlines()[0]) == (2, 'error: in "latency:>soon": "soon" cannot be compared')
+    shown = on_a_terminal("slow", "--store", recording, NO_COLOR="1", COLUMNS="160")
+    assert re.search(r"2\.34 s +2\.11 s +740 B +tools/call create_payment +claude-desktop 1\.2\.3", shown)
+
+
+def test_connections(recording: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = mcp_tap(capsys, "connections", "--json", "is:incomplete", "--store", recording).json
+    assert [(row["client_name"], row["dropped"]) for row in rows] == [("night-agent", 3)]
+    shown = on_a_terminal("connections", "--store", recording, NO_COLOR="1", COLUMNS="160")
+    assert re.search(r"3 +Visual Studio Code 1\.99\.0 +127\.0\.0\.1 +connected, active +streamable_http", shown)
+
+
+def test_the_sum_of_it_all(recording: str, capsys: pytest.CaptureFixture[str]) -> None:
+    day = ["from:2026-03-14T00:00Z", "to:2026-03-15T00:00Z"]
+    told = mcp_tap(capsys, "stats", "--json", *day, "--store", recording).json[0]
+    assert set(told) == {"totals", "series", "tools"}
+    series, totals = told["series"], told["totals"]
+    assert sum(row["calls"] for row in series) == totals["calls"] > 0  # type: ignore[attr-defined,index]
+    header, first, *tools = mcp_tap(capsys, "stats", *day, "--store", recording).table
+    assert header == ["what", "calls", "errors", "p50_ms", "p95_ms", "p99_ms"]
+    assert first[:3] == ["all", str(totals["calls"]), "4"]  # type: ignore[index]
+    assert ["tool:create_payment", "3", "2"] in [row[:3] for row in tools]
+    shown = on_a_terminal("stats", *day, "--store", recording, NO_COLOR="1")
+    assert re.search(r"errors +4 \(\d+ %\)", shown)
+    assert re.search(r"calls +[ ▁-█]+ at most \d", shown)
+    empty = on_a_terminal("stats", "tool:nothing", "--store", recording, NO_COLOR="1")
+    assert "calls      0" in empty
+
+
+@pytest.mark.parametrize(
+    "verb", [["sessions"], ["tools"], ["clients"], ["errors"], ["slow"], ["connections"], ["stats"], ["tail", "--once"]]
+)
+def test_no_word_of_the_wire_is_obeyed(recording: str, verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Names, tools and error texts that hold escape sequences and marks which turn text around are shown as such."""
+    shown = on_a_terminal(*verb, "--store", recording, "session:5f3a", NO_COLOR="1", COLUMNS="200")
+    assert r"\x1b[2J\u202e" in shown
+    assert not set(shown) & {"\x1b", "\u202e"}
+    for form in ([], ["--json"]):
+        mcp_tap(capsys, *verb, *form, "--store", recording)  # checks what is printed
