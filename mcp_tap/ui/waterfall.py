@@ -31,6 +31,9 @@ LEAST: Final = 3.0
 GAP_US: Final = 5_000_000
 FOLD: Final = 24.0
 
+#: More folds than this are drawn in the small picture only: in every line they would be a hatching, and a long page.
+BREAKS: Final = 8
+
 #: So many SSE events of one answer are ticks; they are spread over all of them where there are more.
 TICKS: Final = 120
 
@@ -111,7 +114,7 @@ class Axis:
             return 0.0
         for begin, end, left, right, _ in self.stretches:
             if moment <= end:
-                return left + (moment - begin) / max(end - begin, 1) * (right - left)
+                return min(left + (moment - begin) / max(end - begin, 1) * (right - left), float(WIDTH))
         return float(WIDTH)
 
     def breaks(self) -> list[float]:
@@ -176,7 +179,10 @@ def picture(of: Bar, axis: Axis) -> Markup:
 
 
 def _break_lines(axis: Axis, height: int) -> Iterator[Element]:
-    for place in axis.breaks():
+    breaks = axis.breaks()
+    if height == HEIGHT and len(breaks) > BREAKS:
+        return
+    for place in breaks:
         yield element("line", x1=place, x2=place, y1=0, y2=height, class_="break")
 
 
@@ -284,6 +290,7 @@ class Pause(NamedTuple):
     """A time without traffic, folded."""
 
     ms: float
+    row: None = None
 
 
 def lines(rows: Sequence[Row], axis: Axis, *, fold: bool = True) -> Iterator[Line | Pause]:

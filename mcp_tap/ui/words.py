@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 from mcp_tap.store import Row
+from mcp_tap.ui.json_text import Piece, pieces, plain
 
 END_REASONS: Final = {
     "client_delete": ("deleted", "the client ended it with DELETE"),
@@ -180,3 +182,22 @@ def remark(row: Row) -> str:
         words = FAILURES.get(reason or "", "").lower() if not said and not shown else ""
         return " ".join(part for part in (shown, words, str(said or "")) if part)
     return str(row["note"] or "").replace("_", " ")
+
+
+def peers(row: Row) -> str:
+    """Return who talks to whom: claude-desktop 1.2.3 → weather 0.4."""
+    names = []
+    for side in ("client", "server"):
+        name, version = row[f"{side}_name"] or f"unknown {side}", row[f"{side}_version"] or ""
+        names.append(f"{name} {version}".strip())
+    return " → ".join(names)
+
+
+def json_pieces(value: object) -> list[Piece]:
+    """Return a parsed value as JSON in pieces."""
+    return pieces(json.dumps(value, ensure_ascii=False))
+
+
+def lines(text: str) -> str:
+    """Return a foreign text with its lines."""
+    return plain(text, most=8_000)

@@ -7,12 +7,26 @@ from typing import Final
 from starlette.routing import Route
 
 from mcp_tap.api.desk import Desk
-from mcp_tap.ui.pages import clients, connections, errors, export, message, overview, sessions, slow, tools
+from mcp_tap.ui.pages import (
+    clients,
+    connections,
+    errors,
+    export,
+    live,
+    message,
+    overview,
+    session,
+    sessions,
+    slow,
+    tools,
+)
 from mcp_tap.ui.web import Page, endpoint
 
 #: Order matters where one path fits several rows: the first one answers.
 PAGES: Final = (
     Page("/sessions", "sessions", sessions.page),
+    Page("/sessions/{id}", "session", session.page),
+    Page("/live", "live", live.page),
     Page("/messages/{id}", "message", message.page),
     Page("/sessions/{id}/export.{form}", "export", export.page),
     Page("/", "overview", overview.page, since="24h"),
