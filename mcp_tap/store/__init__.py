@@ -94,6 +94,18 @@ class Writer(Protocol):
         answer is not old yet, a tool's definition never is.
         """
 
+    async def prune_to(self, size: int) -> int:
+        """Delete the oldest lines while the recording takes more than ``size`` bytes; return how many lines went.
+
+        Bounded like `prune`, so call it until it returns 0. The file shrinks with it.
+        """
+
+    async def fold(self, now_us: int) -> int:
+        """Count the calls of hours and days that are over ahead, for pages over weeks; return how many spans.
+
+        Bounded: call it from time to time, or until it returns 0. Nothing but speed depends on it.
+        """
+
     async def close(self) -> None:
         """Write out what is pending inside the store and let go of it."""
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from mcp_tap.protocol.revisions import LASTING
+
 #: Lines with what they belong to. Those before any session belong to none.
 EVENTS: Final = """timeline
 LEFT JOIN connection ON connection.pk = timeline.connection
@@ -80,13 +82,30 @@ WHERE session.id = :session ORDER BY connection.pk
 #: Finished requests of clients. What listens lasts by design: it counts, and its time does not.
 CALL: Final = """timeline.kind = 'request' AND timeline.direction = 'client_to_server'
     AND timeline.status IN ('succeeded', 'failed')"""
-DURATION: Final = "CASE WHEN timeline.type <> 'subscriptions/listen' THEN timeline.duration_us END"
+_LASTING: Final = ", ".join(f"'{method}'" for method in sorted(LASTING))
+DURATION: Final = f"CASE WHEN timeline.type NOT IN ({_LASTING}) THEN timeline.duration_us END"
 
-#: Every call of a range, for figures: what it is counted under, when, whether it failed, how long it took.
+#: What calls can be counted under.
+CALL_COLUMNS: Final = {
+    "type": "timeline.type",
+    "name": "timeline.name",
+    "client_name": "connection.client_name",
+    "client_version": "connection.client_version",
+}
+
+#: Every call between two times in their order: what it is counted under, when, whether it failed, how long it took.
 CALLS: Final = f"""
 SELECT {{by}}, timeline.at_us, timeline.status = 'failed', {DURATION} FROM {EVENTS}
-WHERE {CALL} AND {{where}}
+WHERE timeline.time >= ? AND timeline.time < ? AND {CALL} AND {{where}}
+ORDER BY timeline.time
 """
+
+#: The same of hours and days that were counted ahead. All that a condition can name here is in the one table.
+TALLIES: Final = """
+SELECT {by} start_us, calls, errors, last_us, streak, {latency} FROM tally AS timeline
+WHERE span = ? AND start_us >= ? AND start_us < ? AND {where} ORDER BY start_us
+"""
+FOLDED: Final = "SELECT start_us FROM folded WHERE span = ? AND start_us >= ? AND start_us < ? ORDER BY start_us"
 
 CONNECTIONS: Final = f"""
 SELECT count(*) AS sessions, coalesce(sum(connection.status = 'active'), 0) AS active,
@@ -105,13 +124,14 @@ SELECT connection.client_name AS name, connection.client_version AS version, cou
 FROM {SESSIONS} WHERE {{where}} GROUP BY connection.client_name, connection.client_version
 """
 
+VERSIONS: Final = "SELECT name, hash, first_seen FROM tool_definition ORDER BY first_seen, pk"
 DEFINITIONS: Final = """
-SELECT tool_definition.pk, tool_definition.name, provider.url AS upstream, tool_definition.hash,
-    tool_definition.first_seen, max(tool_seen.last_seen) AS last_seen, sum(tool_seen.times) AS times
+SELECT tool_definition.pk, provider.url AS upstream, tool_definition.hash, tool_definition.first_seen,
+    max(tool_seen.last_seen) AS last_seen, coalesce(sum(tool_seen.times), 0) AS times
 FROM tool_definition
 JOIN provider ON provider.pk = tool_definition.provider
 LEFT JOIN tool_seen ON tool_seen.definition = tool_definition.pk
-GROUP BY tool_definition.pk ORDER BY tool_definition.first_seen, tool_definition.pk
+WHERE tool_definition.name = ? GROUP BY tool_definition.pk ORDER BY tool_definition.first_seen, tool_definition.pk
 """
 DEFINITION: Final = "SELECT definition FROM tool_definition WHERE pk = ?"
 SEEN_BY: Final = """
@@ -124,9 +144,10 @@ WHERE tool_seen.definition = ? ORDER BY tool_seen.last_seen DESC LIMIT 100
 
 #: The newest calls of a tool that have their request stored, among the newest lines of all.
 CALLS_WITH_ARGUMENTS: Final = """
-SELECT timeline.pk, body.data FROM (SELECT * FROM timeline ORDER BY time DESC LIMIT 50000) AS timeline
+SELECT timeline.pk, body.data FROM timeline
 JOIN body ON body.timeline = timeline.pk AND body.side = 'request'
-WHERE timeline.type = 'tools/call' AND timeline.name = ? LIMIT 200
+WHERE timeline.pk > (SELECT max(pk) FROM timeline) - 50000 AND timeline.type = 'tools/call' AND timeline.name = ?
+ORDER BY timeline.pk DESC LIMIT 200
 """
 
 #: Failed messages, for their groups.
@@ -161,6 +182,7 @@ WHERE timeline.connection = ? ORDER BY timeline.seq LIMIT 5000
 
 FACTS: Final = """
 SELECT (SELECT count(*) FROM timeline) AS events, (SELECT count(*) FROM connection) AS sessions,
+    (SELECT pruned_before FROM store) AS pruned_before,
     (SELECT min(time) FROM timeline) AS oldest, (SELECT max(time) FROM timeline) AS newest,
     max((SELECT coalesce(max(change), 0) FROM timeline), (SELECT coalesce(max(change), 0) FROM connection)) AS change
 """

@@ -7,6 +7,7 @@ both have the same columns, in the same order, with the same values as the views
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -33,6 +34,11 @@ def iso(at_us: int) -> str:
     """Return microseconds since the epoch as UTC text with milliseconds: ``2026-03-14T10:08:44.998Z``."""
     seconds, us = divmod(at_us, 1_000_000)
     return f"{_second(seconds)}.{us // 1000:03d}Z"
+
+
+def microseconds(text: str) -> int:
+    """Return what `iso` was made of, to the millisecond."""
+    return round(datetime.fromisoformat(text).timestamp() * 1000) * 1000
 
 
 def started_us(connection: Connection) -> int:

@@ -13,8 +13,9 @@ from mcp_tap.model import NotFoundError
 from mcp_tap.store import Row
 from mcp_tap.store import queries_desk as queries
 from mcp_tap.store.sqlite import lists
-from mcp_tap.store.sqlite.figures import Asked, tools
+from mcp_tap.store.sqlite.figures import tools
 from mcp_tap.store.sqlite.pool import rows
+from mcp_tap.store.sqlite.tallies import Asked
 
 #: How many calls with the same arguments are named.
 _ALIKE: Final = 10
@@ -107,7 +108,7 @@ def tool(db: sqlite3.Connection, asked: Asked, name: str) -> Row:
 
 def _definitions(db: sqlite3.Connection, name: str) -> list[Row]:
     found = []
-    for version, row in enumerate((each for each in rows(db, queries.DEFINITIONS) if each["name"] == name), 1):
+    for version, row in enumerate(rows(db, queries.DEFINITIONS, (name,)), 1):
         number = row.pop("pk")
         text = db.execute(queries.DEFINITION, (number,)).fetchone()[0]
         try:
@@ -115,7 +116,6 @@ def _definitions(db: sqlite3.Connection, name: str) -> list[Row]:
         except orjson.JSONDecodeError:
             definition = None
         seen_by = rows(db, queries.SEEN_BY, (number,))
-        del row["name"]
         found.append({"version": version, **row, "definition": definition, "seen_by": seen_by})
     return found
 

@@ -12,7 +12,8 @@ from mcp_tap.model import NotFoundError
 from mcp_tap.store import Row
 from mcp_tap.store import queries_desk as queries
 from mcp_tap.store.rows import iso, number_id
-from mcp_tap.store.sqlite.figures import SPARKS, Asked, bounds, sparks
+from mcp_tap.store.sqlite.figures import SPARKS, sparks
+from mcp_tap.store.sqlite.tallies import Asked, bounds
 
 #: What differs between two texts of the same error: quoted words, ids, addresses, numbers.
 _VARYING: Final = re.compile(
@@ -65,7 +66,6 @@ def without_details(message: str | None) -> str | None:
 def groups(db: sqlite3.Connection, asked: Asked) -> dict[_Kind, _Group]:
     """Return the failed messages of a range by kind."""
     drawn = sparks(bounds(db, asked.where))
-    first, length = drawn[0].start, drawn[0].end - drawn[0].start
     found: dict[_Kind, _Group] = {}
     where, values = asked.events
     failed: Any = db.execute(queries.FAILED.format(where=where), values)
@@ -81,7 +81,7 @@ def groups(db: sqlite3.Connection, asked: Asked) -> dict[_Kind, _Group]:
         group.first_us = min(group.first_us or at_us, at_us)
         if at_us >= group.last_us:
             group.last_us, group.newest = at_us, pk
-        group.spark[min(SPARKS - 1, max(0, (at_us - first) // length))] += 1
+        group.spark[drawn.part(at_us)] += 1
     return found
 
 

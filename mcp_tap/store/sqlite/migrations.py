@@ -269,7 +269,43 @@ _V2: Final = """
 ALTER TABLE timeline ADD COLUMN last_byte_us INTEGER;
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2)
+#: What the pages of a long recording need: short ways to what failed and what was slow, and figures counted ahead.
+#: Both indices hold few rows, so they cost the others nothing. Figures are a cache: without them nothing is missing.
+_V3: Final = """
+ALTER TABLE store ADD COLUMN pruned_before TEXT;
+
+-- what failed in a time range
+CREATE INDEX timeline_failed ON timeline (time) WHERE status = 'failed';
+-- the slowest in a time range: the index alone decides which
+CREATE INDEX timeline_slow ON timeline (duration_us, time) WHERE duration_us >= 100000;
+
+CREATE TABLE folded (
+    span TEXT NOT NULL,
+    start_us INTEGER NOT NULL,
+    PRIMARY KEY (span, start_us)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE tally (
+    pk INTEGER PRIMARY KEY,
+    span TEXT NOT NULL,
+    start_us INTEGER NOT NULL,
+    type TEXT NOT NULL,
+    name TEXT,
+    client_name TEXT,
+    client_version TEXT,
+    calls INTEGER NOT NULL,
+    errors INTEGER NOT NULL,
+    last_us INTEGER NOT NULL,
+    streak INTEGER NOT NULL,
+    latency BLOB,
+    latency_failed BLOB
+) STRICT;
+
+-- the figures of some hours or days
+CREATE INDEX tally_start ON tally (span, start_us);
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2, _V3)
 
 #: The version that this program reads and writes.
 LATEST: Final = len(MIGRATIONS)

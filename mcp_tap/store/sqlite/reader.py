@@ -13,8 +13,8 @@ from mcp_tap.store import ALL, FIRST, Page, Paging, Row, Summary, Table, queries
 from mcp_tap.store.operations import Span, times
 from mcp_tap.store.rows import DIGITS, iso, number_id
 from mcp_tap.store.sqlite import around, figures, groups, lists, own_query
-from mcp_tap.store.sqlite.figures import Asked
 from mcp_tap.store.sqlite.pool import Pool, rows
+from mcp_tap.store.sqlite.tallies import Asked
 
 if TYPE_CHECKING:
     import sqlite3
@@ -247,7 +247,6 @@ class Reader:
         def read(db: sqlite3.Connection) -> Row:
             row = rows(db, queries_desk.FACTS)[0]
             row["upstreams"] = [url for (url,) in db.execute(queries_desk.UPSTREAMS)]
-            row["pruned_before"] = None
             return row
 
         row = await self._pool.run(read)

@@ -16,8 +16,9 @@ import orjson
 
 from mcp_tap.model import Connection, ConnectionState, ConnectionStatus, EndReason, Era, Origin, StoreError
 from mcp_tap.store import queries
-from mcp_tap.store.rows import iso
-from mcp_tap.store.sqlite import file, statements
+from mcp_tap.store.rows import iso, microseconds
+from mcp_tap.store.sqlite import file, folding, statements
+from mcp_tap.store.sqlite.tallies import DAY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +48,7 @@ UPDATE connection SET change = ?, status = 'ended', state = 'disconnected', end_
 WHERE pk = ? AND status = 'active' AND last_active < ?
 """
 
-_WAITING: Final = "SELECT pk FROM timeline WHERE status = 'waiting_for_response' ORDER BY at_us, pk"
+_WAITING: Final = "SELECT pk, at_us FROM timeline WHERE status = 'waiting_for_response' ORDER BY at_us, pk"
 _ABANDON: Final = """
 UPDATE timeline SET change = ?, status = 'failed', failure_reason = 'abandoned',
     message = 'the recording stopped before the answer was seen'
@@ -56,6 +57,8 @@ WHERE pk = ?
 _OPEN: Final = "SELECT pk FROM connection WHERE open_calls > 0 OR open_streams > 0"
 _RESET: Final = "UPDATE connection SET change = ?, open_calls = 0, open_streams = 0 WHERE pk = ?"
 
+#: Pages of 8 kB that go back to the file system at a time: more than so many lines take.
+_VACUUMED: Final = 2000
 #: Rows of a timeline that one transaction deletes: a few milliseconds, in which nothing else is written.
 _PRUNED: Final = 5000
 _OLD: Final = "SELECT pk FROM timeline WHERE time < ? AND status IS NOT 'waiting_for_response' ORDER BY time LIMIT ?"
@@ -67,6 +70,12 @@ _EMPTY_SESSIONS: Final = """
 SELECT pk FROM session WHERE created < ?
     AND NOT EXISTS (SELECT 1 FROM connection WHERE connection.session = session.pk) LIMIT ?
 """
+#: The first line that stays.
+_STAYS: Final = """
+SELECT time FROM timeline WHERE status IS NOT 'waiting_for_response' ORDER BY time LIMIT 1 OFFSET ?
+"""
+_PRUNED_BEFORE: Final = "UPDATE store SET pruned_before = max(?, coalesce(pruned_before, ''))"
+_FOLDED_UNTIL: Final = "SELECT coalesce(max(start_us), 0) FROM folded"
 _COUNTERS: Final = """
 SELECT (SELECT coalesce(max(pk), 0) FROM connection), (SELECT coalesce(max(pk), 0) FROM timeline),
     max((SELECT coalesce(max(change), 0) FROM connection), (SELECT coalesce(max(change), 0) FROM timeline))
@@ -95,6 +104,8 @@ class Writer:
         self._known: set[tuple[str, str]] = set()  # (table, identity) of small rows that are surely stored
         self._unsaved: dict[Connection, None] = {}  # connections whose last write may have failed
         self._last_connection = self._last_event = self._last_change = 0
+        self._folded_until = 0  # what is written before then may be counted ahead already
+        self._late: set[tuple[str, int]] = set()  # spans into which something was written meanwhile
         self.replica = ""
         self.session_key = b""
         self.abandoned = 0
@@ -150,6 +161,25 @@ class Writer:
         pruned = await self._run("pruned", lambda db: _prune(db, before))
         self._written.set()
         return pruned
+
+    async def prune_to(self, size: int) -> int:
+        """Delete the oldest, a bounded part at a time, while it takes more bytes; see `mcp_tap.store.Writer`."""
+        pruned = await self._run("pruned", lambda db: _prune_to(db, size))
+        self._written.set()
+        return pruned
+
+    async def fold(self, now_us: int) -> int:
+        """Count the calls of past hours and days ahead, a bounded part at a time; see `mcp_tap.store.Writer`."""
+        self._folded_until = max(self._folded_until, now_us - folding.GRACE_US)
+        self._late.clear()
+        try:
+            made = await self._checkpoints.run(lambda db: folding.folds(db, now_us))  # beside the writer
+        except sqlite3.Error as error:
+            raise file.explain(error, self._path, "read") from error
+        # what was written into a span while it was counted is not in its figures
+        work = folding.kept(fold for fold in made if (fold.span, fold.start_us) not in self._late)
+        await self._run("written", lambda db: _write(db, work))
+        return len(made)
 
     async def close(self) -> None:
         """Write the log back into the file and let go of it."""
@@ -223,10 +253,15 @@ class Writer:
             connection.change = change = change + 1
             connection_rows.append(statements.connection_values(connection, change))
             surroundings.add(connection)
+        late = set()
         for event in events:
             event.change = change = change + 1
             timeline_rows.append(statements.timeline_values(event, change))
+            if event.at_us < self._folded_until and folding.counts(event):
+                late.add(event.at_us)
         self._last_change = change
+        spans = folding.spans_of(late)
+        self._late |= spans
         for tool in batch.tools:
             surroundings.add(tool.connection)
         if len(self._unsaved) < _REMEMBERED:
@@ -239,6 +274,7 @@ class Writer:
                 (statements.BODY, [statements.body_values(body) for body in batch.bodies]),
                 (statements.TOOL_DEFINITION, [statements.definition_values(tool) for tool in batch.tools]),
                 (statements.TOOL_SEEN, [statements.seen_values(tool) for tool in batch.tools]),
+                *folding.undone(spans),
             ],
             surroundings.added,
             connections,
@@ -250,12 +286,14 @@ class Writer:
         """Read where the counters stand, and close what the recorder before this one left open."""
         self.replica, self.session_key = db.execute("SELECT replica, session_key FROM store").fetchone()
         self._last_connection, self._last_event, change = db.execute(_COUNTERS).fetchone()
-        waiting = [pk for (pk,) in db.execute(_WAITING)]
-        abandoned: list[Values] = list(enumerate(waiting, change + 1))
+        waiting = db.execute(_WAITING).fetchall()
+        abandoned: list[Values] = [(number, pk) for number, (pk, _) in enumerate(waiting, change + 1)]
         change += len(abandoned)
         reset: list[Values] = [(number, pk) for number, (pk,) in enumerate(db.execute(_OPEN), change + 1)]
         self._last_change = change + len(reset)
-        _write(db, [(_ABANDON, abandoned), (_RESET, reset)])
+        late = folding.spans_of(at_us for _, at_us in waiting)
+        _write(db, [(_ABANDON, abandoned), (_RESET, reset), *folding.undone(late)])
+        self._folded_until = db.execute(_FOLDED_UNTIL).fetchone()[0] + DAY
         self.abandoned = len(abandoned)
 
 
@@ -288,6 +326,8 @@ def _prune(db: sqlite3.Connection, before: str) -> int:
     """Delete old lines with their bodies, and connections and sessions that have no line left."""
     old = db.execute(_OLD, (before, _PRUNED)).fetchall()
     work: Statements = [("DELETE FROM body WHERE timeline = ?", old), ("DELETE FROM timeline WHERE pk = ?", old)]
+    if old:
+        work += [(_PRUNED_BEFORE, [(before,)]), *folding.undone_before(microseconds(before))]
     if len(old) < _PRUNED:
         empty = db.execute(_EMPTY, (before, _PRUNED)).fetchall()
         work += [("DELETE FROM tool_seen WHERE connection = ?", empty), ("DELETE FROM connection WHERE pk = ?", empty)]
@@ -295,9 +335,25 @@ def _prune(db: sqlite3.Connection, before: str) -> int:
     if len(old) < _PRUNED:
         sessions = db.execute(_EMPTY_SESSIONS, (before, _PRUNED)).fetchall()
         _transaction(db, [("DELETE FROM session WHERE pk = ?", sessions)])
-    if old:
-        db.executescript("PRAGMA incremental_vacuum(1000)")  # execute() would free a single page
+    if old or _pages(db, "freelist_count"):
+        db.executescript(f"PRAGMA incremental_vacuum({_VACUUMED})")  # execute() would free a single page
     return len(old)
+
+
+def _prune_to(db: sqlite3.Connection, size: int) -> int:
+    """Delete as many of the oldest lines as the rows are too large by, on average."""
+    used = (_pages(db, "page_count") - _pages(db, "freelist_count")) * _pages(db, "page_size")
+    lines = db.execute("SELECT count(*) FROM timeline").fetchone()[0]
+    if used <= size or not lines:
+        return _prune(db, "") if _pages(db, "freelist_count") else 0
+    count = min(_PRUNED - 1, max(1, (used - size) * lines // used))
+    stays = db.execute(_STAYS, (count,)).fetchone() or db.execute("SELECT max(time) FROM timeline").fetchone()
+    return _prune(db, stays[0])
+
+
+def _pages(db: sqlite3.Connection, pragma: str) -> int:
+    number: int = db.execute(f"PRAGMA {pragma}").fetchone()[0]
+    return number
 
 
 def _passive_checkpoint(db: sqlite3.Connection) -> tuple[int, int, int]:

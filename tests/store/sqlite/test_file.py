@@ -89,7 +89,7 @@ def test_a_recording_is_laid_out_as_measured(tmp_path: Path) -> None:
     assert select(path, "PRAGMA auto_vacuum") == [(2,)]  # incremental
     assert select(path, "PRAGMA journal_mode") == [("wal",)]
     tables = select(path, "SELECT name, strict FROM pragma_table_list WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
-    assert len(tables) == 9
+    assert len(tables) == 11
     assert all(strict for _, strict in tables)
     assert select(path, "SELECT name FROM sqlite_schema WHERE type = 'view'") == [("sessions",), ("events",)]
 
