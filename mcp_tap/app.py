@@ -110,9 +110,17 @@ async def _record(settings: Settings, channel: socket.socket, desk_socket: socke
     window = _Window(settings, writer.replica)
     keep = settings.record.keep
     keep_us = None if keep is None else int(keep * 1_000_000)
-    recorder = Recorder(tracker, writer, written=window.show, notice=window.live.notice, keep_us=keep_us)
+    recorder = Recorder(
+        tracker,
+        writer,
+        written=window.show,
+        notice=window.live.notice,
+        keep_us=keep_us,
+        max_size=settings.record.max_size,
+    )
     reader = await _reader(settings)
-    server = _Server(application(_desk(settings, reader, recorder)))
+    desk = _desk(settings, reader, recorder)
+    server = _Server(application(desk))
     serving = asyncio.create_task(server.serve(sockets=[desk_socket]))
     await loop.create_connection(lambda: recorder, sock=channel)
     recorder.say(encode(0, Kind.READY, time.monotonic_ns()))
@@ -121,6 +129,7 @@ async def _record(settings: Settings, channel: socket.socket, desk_socket: socke
         await recorder.run()
     finally:
         watching.cancel()
+        desk.ending.set()
         server.should_exit = True
         await asyncio.wait([serving, watching], timeout=1.5)
         await reader.close()
@@ -146,11 +155,13 @@ async def _serve_file(settings: Settings) -> int:
     reader = await _reader(settings)
     try:
         admin = replace(settings.admin, listen=Address(settings.admin.listen.host, sockets[0].getsockname()[1]))
-        server = _Server(application(_desk(replace(settings, admin=admin), reader)))
+        desk = _desk(replace(settings, admin=admin), reader)
+        server = _Server(application(desk))
         serving = asyncio.create_task(server.serve(sockets=sockets))
         store = settings.record.store.removeprefix("sqlite:///")
         print(f"\n  mcp-tap {__version__}\n  desk     {admin.url}\n  record   {store}\n", file=sys.stderr)  # noqa: T201
         await asyncio.wait([serving, asyncio.ensure_future(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+        desk.ending.set()
         server.should_exit = True
         await serving
     finally:

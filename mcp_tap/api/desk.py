@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -34,3 +35,4 @@ class Desk:
     hosts: tuple[str, ...] = ()  # further names under which the desk may be addressed
     keep: str = ""  # how long records are kept, in words
     began: float = field(default_factory=time.monotonic)
+    ending: asyncio.Event = field(default_factory=asyncio.Event)  # set when the desk stops: live streams end

@@ -5,6 +5,7 @@ Answers, the OpenAPI document and the check of docs/api.md are all made from the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -42,6 +43,7 @@ class Resource:
     name: str
     help: str
     fields: tuple[Field, ...]
+    called: str = ""  # of its schema, where two kinds of objects have the same name
 
     def of(self, row: Row) -> dict[str, Any]:
         """Return the object that a row is told as."""
@@ -50,7 +52,7 @@ class Resource:
     @property
     def title(self) -> str:
         """The name of its schema: SessionConnection for session.connection."""
-        return "".join(word.capitalize() for word in self.name.replace("_", ".").split("."))
+        return self.called or "".join(word.capitalize() for word in re.split(r"\W|_", self.name))
 
     def schema(self) -> dict[str, Any]:
         """Return its JSON schema (2020-12, as OpenAPI 3.1 has it)."""
@@ -70,7 +72,7 @@ class Resource:
         return list(dict.fromkeys(found))
 
 
-_JSON_TYPES: Final = {
+_JSON_TYPES: Final[dict[str, dict[str, Any]]] = {
     "string": {"type": "string"},
     "date": {"type": "string", "format": "date-time"},
     "integer": {"type": "integer"},
