@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import json
 import socket
 import threading
@@ -165,13 +164,12 @@ class Scene:
         return self._clients[-1]
 
     def play(self) -> None:
-        """Play one round of the demonstration, a tool whose definition changes, and a hostile one; once."""
+        """Play one round of the demonstration, and a client that gets hostile answers; once."""
         if self._played:
             return
         self._played = True
         in_thread(lambda: asyncio.run(play(self.tap.proxy, once=True)))
-        with changed_tool():
-            self.client("desk-assistant", "1.5.0").request("tools/list")
+        self.client("desk-assistant", "1.5.0").request("tools/list")
         nasty = self.client("<b>nasty</b>\u202e", "0")
         nasty.call("hostile", query="<script>alert(1)</script>")
         nasty.call("search_products")  # an argument is missing
@@ -198,21 +196,6 @@ def in_thread(work: Any) -> None:
     thread.join()
     if failures:
         raise failures[0]
-
-
-@contextlib.contextmanager
-def changed_tool() -> Iterator[None]:
-    """Have the sample shop, in this process, define one of its tools in another way."""
-    before = shop.TOOLS[:]
-    changed = copy.deepcopy(before[0])
-    changed["description"] = "Search the shop. Returns at most `limit` products, best match first."
-    changed["inputSchema"]["properties"]["limit"] = {"type": "integer", "minimum": 1, "maximum": 50}
-    changed["annotations"] = {"readOnlyHint": True, "idempotentHint": True}
-    shop.TOOLS[0] = changed
-    try:
-        yield
-    finally:
-        shop.TOOLS[:] = before
 
 
 @contextlib.contextmanager

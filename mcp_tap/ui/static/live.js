@@ -4,8 +4,9 @@
  * into its outcome; what is new is counted in a pill and shown when the reader asks, and only the Live page grows by
  * itself, at its end. A stream that was cut goes on after the last change it told: nothing is missed.
  */
+import { pageAt } from "./panel.js";
 import { fillEvent, fillSession } from "./rows.js";
-import { all, announce, counted, one } from "./words.js";
+import { all, announce, counted, make, one } from "./words.js";
 
 /** Rows that the Live page keeps. */
 const KEPT = 2000;
@@ -15,6 +16,9 @@ const PATIENCE = [1, 2, 3, 5, 10];
 
 /** Seconds between two sentences in the live region. */
 const SILENCE_S = 5;
+
+/** Milliseconds without a change until the pictures of a session are drawn again. */
+const REDRAW_MS = 400;
 
 /** Pixels from the end of the page that still count as its end. */
 const AT_END = 80;
@@ -57,7 +61,7 @@ class Stream {
       this.close();
       this.wait(PATIENCE[Math.min(this.failures++, PATIENCE.length - 1)] ?? 1);
     });
-    for (const kind of ["event", "connection", "skipped"]) source.addEventListener(kind, (event) => this.read(event));
+    for (const kind of ["event", "connection", "skipped", "status"]) source.addEventListener(kind, (event) => this.read(event));
   }
 
   close() {
@@ -76,18 +80,36 @@ class Stream {
   read(event) {
     this.change = Math.max(this.change, Number(event.lastEventId) || 0);
     const said = JSON.parse(event.data);
-    if (event.type === "skipped") this.passedOver(said.count);
+    if (event.type === "status") recording(said);
+    else if (event.type === "skipped") this.passedOver(said.count);
     else this.told([said]);
   }
 }
 
 /** Say how the stream is. @param {string} words */
 function state(words) {
-  for (const place of all("[data-live-state]")) {
-    place.textContent = words;
-    place.dataset.liveState = words.split(/[… ]/)[0];
+  const cut = words !== "live";
+  document.body.dataset.stream = cut ? "cut" : "open";
+  let place = one("[data-live-state]");
+  if (!place && cut) {
+    place = make("span", { class: "amber", "data-live-state": "" });
+    one("[data-recording]")?.after(" ", place);
   }
-  document.body.dataset.stream = words.startsWith("live") ? "open" : "cut";
+  if (place) place.textContent = cut || document.body.dataset.page === "live" ? words : "";
+}
+
+/** Say how recording goes, in the line on top. @param {{failing: string | null, lost: number, dropped: number}} status */
+function recording({ failing, lost, dropped }) {
+  const line = one("[data-recording]");
+  if (line) {
+    line.className = failing ? "amber" : "rec";
+    const words = `▲ traffic flows, records are being lost: ${failing}${lost ? ` — ${lost.toLocaleString("en")} lost` : ""}`;
+    line.textContent = failing ? words : "● recording";
+  }
+  for (const count of all("[data-dropped]")) {
+    count.className = dropped ? "amber" : "";
+    count.textContent = dropped ? `▲ ${dropped.toLocaleString("en")} dropped` : "0 dropped";
+  }
 }
 
 class Voice {
@@ -113,7 +135,7 @@ class Rows {
   constructor() {
     this.page = document.body.dataset.page ?? "";
     this.grows = this.page === "live";
-    this.body = one("table[data-live-rows] tbody, table[data-rows] tbody") ?? one("tr[data-row]")?.closest("tbody") ?? one("main tbody");
+    this.body = one("table[data-rows] tbody, table[data-table] tbody");
     this.template = document.querySelector("template#row-template");
     this.pill = one("[data-pill]");
     this.count = one("[data-count]");
@@ -122,6 +144,7 @@ class Rows {
     /** @type {Map<string, Resource>} what came while the page was paused */
     this.held = new Map();
     this.skipped = 0;
+    this.redrawing = 0;
     this.paused = false;
     this.follows = true;
     this.voice = new Voice();
@@ -161,7 +184,7 @@ class Rows {
 
   /** @param {Resource} resource @returns {HTMLElement | null} */
   find(resource) {
-    const ids = [resource.id, resource.message_id, resource.event_id].filter(Boolean);
+    const ids = [resource.id, resource.message_id].filter(Boolean);
     return one(ids.map((id) => `tr[data-id="${CSS.escape(id)}"]`).join(", "));
   }
 
@@ -177,6 +200,29 @@ class Rows {
     if (resource.object === "session.connection") fillSession(row, resource);
     else fillEvent(row, resource);
     row.dispatchEvent(new Event("rows-shown", { bubbles: true }));
+    if (this.page === "session") this.redraw();
+  }
+
+  /** Pictures are the server's: what changed is fetched with the page and put in the place of what was. */
+  redraw() {
+    clearTimeout(this.redrawing);
+    this.redrawing = window.setTimeout(async () => {
+      const page = await pageAt(location.href);
+      if (!page) return;
+      for (const cell of all("tr[data-row] .wfcell")) {
+        const id = cell.closest("tr")?.id;
+        const next = id ? one(`#${CSS.escape(id)} .wfcell`, page) : null;
+        if (next) cell.replaceChildren(...next.childNodes);
+      }
+      for (const [selector, inside] of [["svg[data-minimap]", all("svg[data-minimap]", page)], ["dl.facts", all("dl.facts", page)]]) {
+        all(/** @type {string} */ (selector)).forEach((now, index) => {
+          const next = /** @type {HTMLElement[]} */ (inside)[index];
+          if (next) now.replaceWith(document.adoptNode(next));
+        });
+      }
+      document.dispatchEvent(new Event("rows-replaced"));
+      document.dispatchEvent(new Event("rows-shown"));
+    }, REDRAW_MS);
   }
 
   /** @param {Resource} resource */

@@ -1,138 +1,157 @@
 // @ts-check
 /**
- * The waterfall of a session: dragging over the minimap zooms, keys and buttons too, the pointer reads times.
+ * The waterfall of a session: dragging over the minimap zooms, keys and links too, the pointer reads times.
  *
- * Every bar is drawn by the server in one coordinate system, so zooming is another viewBox for the same drawings.
+ * Every line's picture is drawn by the server in the same units, so zooming is another viewBox for all of them. A page
+ * whose URL names a zoom has only that part in its pictures: there the links lead to other pages, as without a script.
  */
 import { all, announce, duration, one } from "./words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** A drag shorter than this share of the width is a click. */
+/** A drag shorter than this share of the width is a click, and the smallest share that can be looked at. */
 const CLICK = 0.01;
-
-/** The smallest share of a session that can be looked at. */
 const CLOSEST = 0.0005;
 
+const DRAWN = /^\?(?:.*&)?zoom=(\d*\.?\d+)\.\.(\d*\.?\d+)/.exec(location.search);
+
+/** @param {Element} element @returns {SVGSVGElement} */
+const svg = (element) => /** @type {SVGSVGElement} */ (element);
+
 class Waterfall {
-  /** @param {SVGSVGElement} minimap */
-  constructor(minimap) {
-    this.minimap = minimap;
-    this.from = Number(minimap.dataset.from ?? 0);
-    this.to = Number(minimap.dataset.to ?? 1);
+  /** @param {HTMLElement} section what holds the minimap and the lines of one connection */
+  constructor(section) {
+    this.section = section;
     /** @type {[number, number]} what is shown, as shares of the whole */
-    this.shown = [0, 1];
-    const { width, height } = minimap.viewBox.baseVal;
-    this.width = width || minimap.clientWidth;
-    this.selection = document.createElementNS(SVG, "rect");
-    this.selection.setAttribute("class", "window");
-    this.selection.setAttribute("y", "0");
-    this.selection.setAttribute("height", String(height || minimap.clientHeight));
-    this.selection.setAttribute("visibility", "hidden");
-    minimap.append(this.selection);
-    /** @type {{ svg: SVGSVGElement, x: number, y: number, width: number, height: number }[]} */
-    this.drawings = all("svg[data-waterfall]").map((element) => {
-      const svg = /** @type {SVGSVGElement} */ (/** @type {unknown} */ (element));
-      const { x, y, width, height } = svg.viewBox.baseVal;
-      return { svg, x, y, width, height };
-    });
-    this.listen();
+    this.shown = DRAWN ? [Number(DRAWN[1]), Number(DRAWN[2])] : [0, 1];
+    this.marks = all(".scale[aria-hidden] span", section).map((mark) => mark.textContent ?? "");
+    this.began = NaN;
+    section.addEventListener("pointerdown", (event) => this.press(event));
+    section.addEventListener("pointermove", (event) => this.move(event));
+    section.addEventListener("pointerup", (event) => this.release(event));
+    section.addEventListener("pointercancel", () => ((this.began = NaN), this.mark(...this.shown)));
+    section.addEventListener("dblclick", (event) => this.onMinimap(event) && this.show(0, 1));
+    section.addEventListener("click", (event) => this.click(event));
+    if (DRAWN) this.mark(...this.shown);
   }
 
-  listen() {
-    let began = NaN;
-    this.minimap.addEventListener("pointerdown", (event) => {
-      if (event.button !== 0) return;
-      began = this.share(event);
-      this.minimap.setPointerCapture(event.pointerId);
-      event.preventDefault();
-    });
-    this.minimap.addEventListener("pointermove", (event) => {
-      this.read(this.share(event));
-      if (!Number.isNaN(began)) this.mark(began, this.share(event));
-    });
-    this.minimap.addEventListener("pointerup", (event) => {
-      if (Number.isNaN(began)) return;
-      const ended = this.share(event);
-      if (Math.abs(ended - began) > CLICK) this.show(began, ended);
-      else this.centre(ended);
-      began = NaN;
-    });
-    this.minimap.addEventListener("pointercancel", () => {
-      began = NaN;
-      this.show(...this.shown);
-    });
-    this.minimap.addEventListener("dblclick", () => this.show(0, 1));
-    for (const { svg } of this.drawings) {
-      svg.addEventListener("pointermove", (event) => {
-        const box = svg.getBoundingClientRect();
-        const [from, to] = this.shown;
-        this.read(from + ((event.clientX - box.left) / box.width) * (to - from), svg.querySelector("title")?.textContent ?? "");
-      });
-      svg.addEventListener("pointerleave", () => this.read(NaN));
-    }
-    this.minimap.addEventListener("pointerleave", () => this.read(NaN));
-    document.addEventListener("click", (event) => {
-      const button = event.target instanceof Element ? event.target.closest("[data-zoom]") : null;
-      if (!(button instanceof HTMLElement)) return;
-      event.preventDefault();
-      if (button.dataset.zoom === "fit") this.show(0, 1);
-      else this.zoom(button.dataset.zoom === "in" ? 0.5 : 2);
-    });
+  get minimap() {
+    return svg(/** @type {Element} */ (this.section.querySelector("svg[data-minimap]")));
   }
 
-  /** @param {PointerEvent} event @returns {number} where on the minimap that is, from 0 to 1 */
-  share(event) {
-    const box = this.minimap.getBoundingClientRect();
+  /** @param {Event} event */
+  onMinimap(event) {
+    return event.target instanceof Node && this.minimap.contains(event.target);
+  }
+
+  /** @param {PointerEvent} event @param {Element} [of] @returns {number} where on a picture that is, from 0 to 1 */
+  share(event, of = this.minimap) {
+    const box = of.getBoundingClientRect();
     return Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
   }
 
-  /** @param {number} factor */
-  zoom(factor) {
-    const [from, to] = this.shown;
-    const half = Math.min(1, Math.max(CLOSEST, (to - from) * factor)) / 2;
-    const middle = Math.min(1 - half, Math.max(half, (from + to) / 2));
-    this.show(middle - half, middle + half);
+  /** @param {PointerEvent} event */
+  press(event) {
+    if (event.button !== 0 || !this.onMinimap(event)) return;
+    this.began = this.share(event);
+    this.minimap.setPointerCapture(event.pointerId);
+    event.preventDefault();
   }
 
-  /** @param {number} middle */
-  centre(middle) {
-    const half = (this.shown[1] - this.shown[0]) / 2;
+  /** @param {PointerEvent} event */
+  move(event) {
+    if (!Number.isNaN(this.began)) this.mark(this.began, this.share(event));
+    if (this.onMinimap(event)) return this.read(this.share(event));
+    const line = event.target instanceof Element ? event.target.closest("svg[data-waterfall]") : null;
+    if (!line) return this.read(NaN);
+    const [from, to] = this.shown;
+    this.read(from + this.share(event, line) * (to - from), line.querySelector("title")?.textContent ?? "");
+  }
+
+  /** @param {PointerEvent} event */
+  release(event) {
+    if (Number.isNaN(this.began)) return;
+    const [began, ended] = [this.began, this.share(event)];
+    this.began = NaN;
+    if (Math.abs(ended - began) > CLICK) this.show(began, ended);
+    else this.around(ended, this.shown[1] - this.shown[0]);
+  }
+
+  /** @param {MouseEvent} event */
+  click(event) {
+    const link = event.target instanceof Element ? event.target.closest("[data-zoom]") : null;
+    if (!(link instanceof HTMLElement) || DRAWN) return;
+    event.preventDefault();
+    const [from, to] = this.shown;
+    if (link.dataset.zoom === "fit") this.show(0, 1);
+    else this.around((from + to) / 2, (to - from) * (link.dataset.zoom === "in" ? 0.5 : 2));
+  }
+
+  /** @param {number} middle @param {number} width */
+  around(middle, width) {
+    const half = Math.min(1, Math.max(CLOSEST, width)) / 2;
     const at = Math.min(1 - half, Math.max(half, middle));
     this.show(at - half, at + half);
   }
 
   /** @param {number} a @param {number} b */
   show(a, b) {
-    const from = Math.min(a, b);
-    const to = Math.max(a, b, from + CLOSEST);
+    const [from, to] = [Math.min(a, b), Math.max(a, b, Math.min(a, b) + CLOSEST)];
+    const whole = from <= 0 && to >= 1;
+    if (DRAWN) {
+      const url = new URL(location.href);
+      if (whole) url.searchParams.delete("zoom");
+      else url.searchParams.set("zoom", `${from.toFixed(4)}..${to.toFixed(4)}`);
+      return location.assign(url);
+    }
     this.shown = [from, to];
-    for (const { svg, x, y, width, height } of this.drawings) {
-      svg.setAttribute("viewBox", `${x + from * width} ${y} ${(to - from) * width} ${height}`);
+    this.draw();
+    announce(whole ? "the whole session" : `${Math.round((to - from) * 100)} % of the session`);
+  }
+
+  /** Show what is to be shown, in lines that may have been replaced since. */
+  draw() {
+    if (DRAWN) return this.mark(...this.shown);
+    const [from, to] = this.shown;
+    for (const line of this.section.querySelectorAll("svg[data-waterfall]")) {
+      const box = svg(line).viewBox.baseVal;
+      const units = Number(line.getAttribute("data-units") ?? box.width);
+      line.setAttribute("data-units", String(units));
+      line.setAttribute("viewBox", `${from * units} ${box.y} ${(to - from) * units} ${box.height}`);
     }
     this.mark(from, to);
-    const whole = from <= 0 && to >= 1;
-    this.minimap.toggleAttribute("data-zoomed", !whole);
-    if (whole) this.selection.setAttribute("visibility", "hidden");
-    announce(whole ? "the whole session" : `zoomed to ${duration((to - from) * (this.to - this.from))}`);
+    all(".scale[aria-hidden] span", this.section).forEach((mark, index, { length }) => {
+      // where pauses are folded only the server knows which time a place is
+      const time = (from + ((to - from) * index) / (length - 1)) * Number(this.minimap.dataset.to);
+      mark.textContent = to - from >= 1 ? (this.marks[index] ?? "") : "folded" in this.minimap.dataset ? "" : duration(time) || "0 ms";
+    });
   }
 
   /** @param {number} a @param {number} b */
   mark(a, b) {
-    this.selection.setAttribute("x", String(Math.min(a, b) * this.width));
-    this.selection.setAttribute("width", String(Math.max(1, Math.abs(b - a) * this.width)));
-    this.selection.setAttribute("visibility", "visible");
+    const { minimap } = this;
+    const { width, height } = minimap.viewBox.baseVal;
+    let window = minimap.querySelector(".window");
+    if (!window) minimap.append((window = document.createElementNS(SVG, "rect")));
+    const [from, to] = [Math.min(a, b), Math.max(a, b)];
+    window.setAttribute("class", "window");
+    window.setAttribute("y", "0");
+    window.setAttribute("height", String(height));
+    window.setAttribute("x", String(from * width));
+    window.setAttribute("width", String(Math.max(1, (to - from) * width)));
+    window.setAttribute("visibility", from <= 0 && to >= 1 ? "hidden" : "visible");
   }
 
-  /** Say what is under the pointer. @param {number} share @param {string} [bar] */
-  read(share, bar = "") {
-    const readout = one("[data-readout]");
+  /** Say what is under the pointer. @param {number} share @param {string} [line] */
+  read(share, line = "") {
+    const readout = one("[data-readout]", this.section);
     if (!readout) return;
-    // where gaps are folded, places are no times
-    const time = Number.isNaN(share) || "folded" in this.minimap.dataset ? "" : `+${duration(share * (this.to - this.from))}`;
-    readout.textContent = [time, bar].filter(Boolean).join(" · ");
+    const { to, folded } = this.minimap.dataset;
+    const time = Number.isNaN(share) || folded !== undefined ? "" : `+${duration(share * Number(to)) || "0 ms"}`;
+    readout.textContent = [time, line].filter(Boolean).join(" · ");
   }
 }
 
-const minimap = document.querySelector("svg[data-minimap]");
-if (minimap instanceof SVGSVGElement) new Waterfall(minimap);
+const waterfalls = all("section:has(svg[data-minimap])").map((section) => new Waterfall(section));
+
+document.addEventListener("rows-replaced", () => waterfalls.forEach((waterfall) => waterfall.draw()));
