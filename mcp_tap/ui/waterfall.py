@@ -76,9 +76,14 @@ def bar(row: Row) -> Bar:
         bad=row["status"] == "failed",
         waiting=waiting,
         back=row["direction"] == "server_to_client",
-        lasting=row["type"] in LASTING,
+        lasting=lasts(row),
         title=f"{name_of(row)} {duration(row['latency_ms'])}".strip() + (" so far unanswered" if waiting else ""),
     )
+
+
+def lasts(row: Row) -> bool:
+    """Whether a line is open by design: a stream that listens (a GET, or its successor) says nothing about speed."""
+    return row["type"] in LASTING or (row["kind"] == "http" and str(row["name"] or "").startswith("GET "))
 
 
 def _begin(row: Row) -> int:
@@ -204,6 +209,8 @@ def _rects(of: Bar, axis: Axis, y: float, height: float) -> Iterator[Element]:
         # never without either shade, as long as both times are known
         middle = end if of.first is None else min(max(axis(min(of.first, of.end)), begin), end - LEAST / 2)
         kind = "back " if of.back else ""
+        if of.lasting:
+            y, height = y + height / 2 - 1, 2
         for rect in (
             _rect(begin, middle, y, height, f"{bad}{kind}wait"),
             _rect(middle, end, y, height, f"{bad}{kind}recv"),

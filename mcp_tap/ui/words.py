@@ -9,20 +9,20 @@ from mcp_tap.store import Row
 from mcp_tap.ui.json_text import Piece, pieces, plain
 
 END_REASONS: Final = {
-    "client_delete": ("deleted", "the client ended it with DELETE"),
+    "client_delete": ("deleted", "deleted by the client"),
     "session_not_found": ("not found", "the server answered 404 to its id"),
     "stream_closed": ("stream closed", "the stream that carried it was closed"),
     "initialize_failed": ("initialize failed", "the server refused to initialize it"),
-    "idle_timeout": ("idle", "nothing was heard of it for a while; it ended with its last use"),
+    "idle_timeout": ("idle", "idle since then"),
     "replaced": ("replaced", "the client initialised a new one in its place"),
     "shutdown": ("tap stopped", "the tap was stopped"),
 }
 
 ORIGINS: Final = {
-    "header": "session id from the Mcp-Session-Id header",
-    "endpoint": "known by the endpoint URL that the server handed out",
+    "header": "session id from header",
+    "endpoint": "known by its endpoint URL",
     "gateway": "made through the gateway",
-    "derived": "grouped by who calls; nothing on the wire names the session",
+    "derived": "grouped by who calls",
 }
 
 FAILURES: Final = {
@@ -181,7 +181,8 @@ def remark(row: Row) -> str:
         shown = str(code) if reason == "rpc_error" else f"HTTP {code}" if reason == "http_error" else ""
         words = FAILURES.get(reason or "", "").lower() if not said and not shown else ""
         return " ".join(part for part in (shown, words, str(said or "")) if part)
-    return str(row["note"] or "").replace("_", " ")
+    note = str(row["note"] or "")
+    return END_REASONS[note][1] if note in END_REASONS else note.replace("_", " ")
 
 
 def peers(row: Row) -> str:

@@ -13,7 +13,6 @@ from starlette.responses import RedirectResponse, Response
 from mcp_tap.api import parameters
 from mcp_tap.api.desk import Desk
 from mcp_tap.model import UsageError
-from mcp_tap.protocol.revisions import LASTING
 from mcp_tap.store import Page, Paging, Row
 from mcp_tap.store.filters import Filter, Term
 from mcp_tap.ui import waterfall
@@ -173,7 +172,7 @@ class _Choices:
 
 def is_slow(row: Row) -> bool:
     """Whether a message took long. Streams that are open by design did not."""
-    return row["latency_ms"] is not None and row["latency_ms"] >= SLOW_MS and row["type"] not in LASTING
+    return row["latency_ms"] is not None and row["latency_ms"] >= SLOW_MS and not waterfall.lasts(row)
 
 
 def _zoom(text: str) -> tuple[float, float] | None:
