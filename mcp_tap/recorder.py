@@ -28,9 +28,11 @@ FLUSH_EVERY: Final = 0.2
 #: Seconds between two looks for connections whose time is over.
 TICK_EVERY: Final = 1.0
 
-#: Seconds between two looks for lines that are older than they are kept, and between two parts of deleting them.
-PRUNE_EVERY: Final = 600.0
-PRUNE_PAUSE: Final = 0.2
+#: Seconds between two looks for what is older than it is kept, for more than the file may hold (a busy tap fills it
+#: fast), and between two parts of the same work, in which the store writes.
+TEND_EVERY: Final = 600.0
+SIZE_EVERY: Final = 10.0
+TEND_PAUSE: Final = 0.2
 
 #: Seconds until a failing store is tried again, at first and at most.
 RETRY_FIRST: Final = 0.5
@@ -148,6 +150,32 @@ class Spool:
         return True
 
 
+async def tend(writer: Writer, *, now_us: Callable[[], int], keep_us: int | None, max_size: int | None) -> None:
+    """Keep the store small and quick, for ever: delete what is too old or too much, count past hours ahead.
+
+    Each in small parts with pauses between, in which rows are written. Whatever goes wrong here disturbs no recording.
+    """
+    due = 0.0
+    while True:
+        more = False
+        try:
+            if max_size is not None:
+                more = bool(await writer.prune_to(max_size))
+            if time.monotonic() >= due:
+                old = 0 if keep_us is None else await writer.prune(now_us() - keep_us)
+                if await writer.fold(now_us()) or old:
+                    more = True
+                else:
+                    due = time.monotonic() + TEND_EVERY
+        except StoreError as error:
+            log.warning("the store cannot be tended: %s", error)  # the spool says so when writing fails, too
+            due = time.monotonic() + TEND_EVERY
+        except Exception:
+            log.exception("the store is not tended for a while")
+            due = time.monotonic() + TEND_EVERY
+        await asyncio.sleep(TEND_PAUSE if more else TEND_EVERY if max_size is None else SIZE_EVERY)
+
+
 class Recorder(asyncio.Protocol):
     """The recorder's end of the channel. ``written`` is told of every batch, ``notice`` of what people should know."""
 
@@ -159,12 +187,14 @@ class Recorder(asyncio.Protocol):
         written: Callable[[Batch], None],
         notice: Callable[[str], None],
         keep_us: int | None = None,
+        max_size: int | None = None,
     ) -> None:
         self.dropped = 0  # pieces of traffic that never reached this process
         self.spool = Spool(writer, written=written, acknowledge=self.say, notice=notice)
         self._tracker = tracker
         self._writer = writer
         self._keep_us = keep_us  # None: for ever
+        self._max_size = max_size  # None: any
         self._notice = notice
         self._stopped = asyncio.Event()  # nothing more will come
         self._decoder = Decoder()
@@ -293,7 +323,9 @@ class Recorder(asyncio.Protocol):
     async def run(self) -> None:
         """Write batches until nothing more comes, and then the rest; return when all is written or given up."""
         spooling = asyncio.create_task(self.spool.run())
-        pruning = asyncio.create_task(self._prune(self._keep_us)) if self._keep_us is not None else None
+        tending = asyncio.create_task(
+            tend(self._writer, now_us=self._now_us, keep_us=self._keep_us, max_size=self._max_size)
+        )
         ticked = time.monotonic()
         while not self._stopped.is_set():
             try:
@@ -308,19 +340,8 @@ class Recorder(asyncio.Protocol):
         self._tracker.stop(self._now_us())
         self._collect()
         self.spool.end()
-        if pruning is not None:
-            pruning.cancel()
+        tending.cancel()
         await spooling
-
-    async def _prune(self, keep_us: int) -> None:
-        """Delete, from time to time, what is older than it is kept."""
-        while True:
-            pruned = 0
-            try:
-                pruned = await self._writer.prune(self._now_us() - keep_us)
-            except StoreError as error:
-                log.warning("old records cannot be deleted: %s", error)  # the spool says so when writing fails, too
-            await asyncio.sleep(PRUNE_PAUSE if pruned else PRUNE_EVERY)
 
     def _collect(self) -> None:
         """Put what is new in line for the store, and read on only while the store keeps up."""

@@ -110,6 +110,35 @@ class Writer(Protocol):
         """Write out what is pending inside the store and let go of it."""
 
 
+class Doomed(NamedTuple):
+    """What pruning would delete."""
+
+    lines: int
+    until: str | None  # the time of the last of them, ISO; None where there is none
+
+
+class Pruner(Protocol):
+    """Deleting the oldest of a recording, beside whoever writes it. Every method raises StoreError."""
+
+    async def size(self) -> int:
+        """Return how many bytes the recording takes on the disk; also after `close`."""
+
+    async def older(self, before_us: int) -> Doomed:
+        """Say what `prune` would delete, all in all."""
+
+    async def beyond(self, size: int) -> Doomed:
+        """Say what `prune_to` would delete, all in all: about, as lines differ."""
+
+    async def prune(self, before_us: int) -> int:
+        """Delete as `Writer.prune` does."""
+
+    async def prune_to(self, size: int) -> int:
+        """Delete as `Writer.prune_to` does."""
+
+    async def close(self) -> None:
+        """Let go of the store."""
+
+
 class Reader(Protocol):
     """Reading. Every method raises StoreError, and NotFoundError where it is asked for one thing by its id.
 
@@ -289,7 +318,7 @@ class Reader(Protocol):
         """Let go of the store."""
 
 
-#: Which module knows a scheme: it has `open_writer(url)` and `open_reader(url)`.
+#: Which module knows a scheme: it has `open_writer(url)`, `open_reader(url)` and `open_pruner(url)`.
 SCHEMES: Final = {"sqlite": "mcp_tap.store.sqlite"}
 
 
@@ -301,6 +330,11 @@ async def open_writer(url: str) -> Writer:
 async def open_reader(url: str) -> Reader:
     """Open the store that ``url`` names for reading; raise UsageError for a bad URL, StoreError for a bad store."""
     return cast(Reader, await _module(url).open_reader(url))
+
+
+async def open_pruner(url: str) -> Pruner:
+    """Open the store that ``url`` names for pruning; raise UsageError for a bad URL, StoreError for a bad store."""
+    return cast(Pruner, await _module(url).open_pruner(url))
 
 
 def _module(url: str) -> Any:

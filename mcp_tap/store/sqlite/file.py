@@ -170,6 +170,25 @@ def connect(path: Path) -> sqlite3.Connection:
     return db
 
 
+def connect_beside(path: Path) -> sqlite3.Connection:
+    """Return a connection that may delete from the recording at ``path``, beside the one that writes it.
+
+    It brings nothing up to date and makes nothing: what it finds is of this version, or it is refused.
+    """
+    connect_readonly(path).close()
+    if not os.access(path, os.W_OK):
+        raise StoreError(f"{path} is read-only", hint="make it writable:  chmod u+w", code="store_readonly")
+    db = sqlite3.connect(path, timeout=_BUSY_TIMEOUT, isolation_level=None)
+    db.execute("PRAGMA synchronous = NORMAL")
+    return db
+
+
+def size(path: Path) -> int:
+    """Return how many bytes the recording at ``path`` takes, with what is not moved into the file yet."""
+    files = (path, Path(f"{path}-wal"))
+    return sum(each.stat().st_size for each in files if each.exists())
+
+
 # -------------------------------------------------------------------------------------------------------- reading
 
 

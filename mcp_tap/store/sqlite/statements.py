@@ -10,6 +10,8 @@ from mcp_tap.model import Side, new_id
 from mcp_tap.store.rows import iso, last_active_us, started_us
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from mcp_tap.model import Body, Connection, Event, ToolSeen
 
 #: The values of one row.
@@ -232,3 +234,17 @@ class Surroundings:
             return False
         self.added.add(key)
         return True
+
+
+def transaction(db: sqlite3.Connection, work: Statements) -> None:
+    """Run statements in one transaction, all of them or none."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        for sql, rows in work:
+            if rows:
+                db.executemany(sql, rows)
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # a full disk has already rolled it back
+            db.execute("ROLLBACK")
+        raise

@@ -16,8 +16,9 @@ import orjson
 
 from mcp_tap.model import Connection, ConnectionState, ConnectionStatus, EndReason, Era, Origin, StoreError
 from mcp_tap.store import queries
-from mcp_tap.store.rows import iso, microseconds
-from mcp_tap.store.sqlite import file, folding, statements
+from mcp_tap.store.rows import iso
+from mcp_tap.store.sqlite import file, folding, pruning, statements
+from mcp_tap.store.sqlite.statements import transaction
 from mcp_tap.store.sqlite.tallies import DAY
 
 if TYPE_CHECKING:
@@ -57,24 +58,6 @@ WHERE pk = ?
 _OPEN: Final = "SELECT pk FROM connection WHERE open_calls > 0 OR open_streams > 0"
 _RESET: Final = "UPDATE connection SET change = ?, open_calls = 0, open_streams = 0 WHERE pk = ?"
 
-#: Pages of 8 kB that go back to the file system at a time: more than so many lines take.
-_VACUUMED: Final = 2000
-#: Rows of a timeline that one transaction deletes: a few milliseconds, in which nothing else is written.
-_PRUNED: Final = 5000
-_OLD: Final = "SELECT pk FROM timeline WHERE time < ? AND status IS NOT 'waiting_for_response' ORDER BY time LIMIT ?"
-_EMPTY: Final = """
-SELECT pk FROM connection WHERE last_active < ? AND status = 'ended'
-    AND NOT EXISTS (SELECT 1 FROM timeline WHERE timeline.connection = connection.pk) LIMIT ?
-"""
-_EMPTY_SESSIONS: Final = """
-SELECT pk FROM session WHERE created < ?
-    AND NOT EXISTS (SELECT 1 FROM connection WHERE connection.session = session.pk) LIMIT ?
-"""
-#: The first line that stays.
-_STAYS: Final = """
-SELECT time FROM timeline WHERE status IS NOT 'waiting_for_response' ORDER BY time LIMIT 1 OFFSET ?
-"""
-_PRUNED_BEFORE: Final = "UPDATE store SET pruned_before = max(?, coalesce(pruned_before, ''))"
 _FOLDED_UNTIL: Final = "SELECT coalesce(max(start_us), 0) FROM folded"
 _COUNTERS: Final = """
 SELECT (SELECT coalesce(max(pk), 0) FROM connection), (SELECT coalesce(max(pk), 0) FROM timeline),
@@ -133,7 +116,14 @@ class Writer:
     async def write(self, batch: Batch) -> None:
         """Write a batch in one transaction; see `mcp_tap.store.Writer`."""
         work = self._statements(batch)  # all of it before anything is awaited: rows are live
-        await self._run("written", lambda db: _write(db, work.statements))
+        try:
+            await self._run("written", lambda db: _write(db, work.statements))
+        except StoreError as error:
+            if not self._known or not isinstance(error.__cause__, sqlite3.IntegrityError):
+                raise
+            self._known.clear()  # pruning, here or in another process, took a row that was stored
+            work = self._statements(batch)
+            await self._run("written", lambda db: _write(db, work.statements))
         if len(self._known) > _REMEMBERED:
             self._known.clear()
         self._known |= work.known
@@ -158,13 +148,13 @@ class Writer:
     async def prune(self, before_us: int) -> int:
         """Delete what is older, a bounded part at a time; see `mcp_tap.store.Writer`."""
         before = iso(before_us)
-        pruned = await self._run("pruned", lambda db: _prune(db, before))
+        pruned = await self._run("pruned", lambda db: pruning.prune(db, before))
         self._written.set()
         return pruned
 
     async def prune_to(self, size: int) -> int:
         """Delete the oldest, a bounded part at a time, while it takes more bytes; see `mcp_tap.store.Writer`."""
-        pruned = await self._run("pruned", lambda db: _prune_to(db, size))
+        pruned = await self._run("pruned", lambda db: pruning.prune_to(db, size))
         self._written.set()
         return pruned
 
@@ -303,57 +293,10 @@ class Writer:
 def _write(db: sqlite3.Connection, work: Statements) -> None:
     """Run all of it in one transaction, all of them or none."""
     try:
-        _transaction(db, work)
+        transaction(db, work)
     except (UnicodeEncodeError, OverflowError):
         # A lone surrogate in a JSON string, a number beyond 64 bits: what no database takes must not cost the batch.
-        _transaction(db, [(sql, [tuple(map(_storable, row)) for row in rows]) for sql, rows in work])
-
-
-def _transaction(db: sqlite3.Connection, work: Statements) -> None:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        for sql, rows in work:
-            if rows:
-                db.executemany(sql, rows)
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:  # a full disk has already rolled it back
-            db.execute("ROLLBACK")
-        raise
-
-
-def _prune(db: sqlite3.Connection, before: str) -> int:
-    """Delete old lines with their bodies, and connections and sessions that have no line left."""
-    old = db.execute(_OLD, (before, _PRUNED)).fetchall()
-    work: Statements = [("DELETE FROM body WHERE timeline = ?", old), ("DELETE FROM timeline WHERE pk = ?", old)]
-    if old:
-        work += [(_PRUNED_BEFORE, [(before,)]), *folding.undone_before(microseconds(before))]
-    if len(old) < _PRUNED:
-        empty = db.execute(_EMPTY, (before, _PRUNED)).fetchall()
-        work += [("DELETE FROM tool_seen WHERE connection = ?", empty), ("DELETE FROM connection WHERE pk = ?", empty)]
-    _transaction(db, work)
-    if len(old) < _PRUNED:
-        sessions = db.execute(_EMPTY_SESSIONS, (before, _PRUNED)).fetchall()
-        _transaction(db, [("DELETE FROM session WHERE pk = ?", sessions)])
-    if old or _pages(db, "freelist_count"):
-        db.executescript(f"PRAGMA incremental_vacuum({_VACUUMED})")  # execute() would free a single page
-    return len(old)
-
-
-def _prune_to(db: sqlite3.Connection, size: int) -> int:
-    """Delete as many of the oldest lines as the rows are too large by, on average."""
-    used = (_pages(db, "page_count") - _pages(db, "freelist_count")) * _pages(db, "page_size")
-    lines = db.execute("SELECT count(*) FROM timeline").fetchone()[0]
-    if used <= size or not lines:
-        return _prune(db, "") if _pages(db, "freelist_count") else 0
-    count = min(_PRUNED - 1, max(1, (used - size) * lines // used))
-    stays = db.execute(_STAYS, (count,)).fetchone() or db.execute("SELECT max(time) FROM timeline").fetchone()
-    return _prune(db, stays[0])
-
-
-def _pages(db: sqlite3.Connection, pragma: str) -> int:
-    number: int = db.execute(f"PRAGMA {pragma}").fetchone()[0]
-    return number
+        transaction(db, [(sql, [tuple(map(_storable, row)) for row in rows]) for sql, rows in work])
 
 
 def _passive_checkpoint(db: sqlite3.Connection) -> tuple[int, int, int]:

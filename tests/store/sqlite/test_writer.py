@@ -415,7 +415,7 @@ def test_pruning_deletes_what_is_old_and_what_it_leaves_empty(path: Path) -> Non
 
 
 def test_pruning_goes_in_parts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcp_tap.store.sqlite.writer._PRUNED", 4)
+    monkeypatch.setattr("mcp_tap.store.sqlite.pruning._PART", 4)
 
     async def work() -> list[int]:
         async with writing(path) as writer:
