@@ -291,6 +291,7 @@ class Line(NamedTuple):
     row: Row
     svg: Markup
     depth: int  # 0, or how deep below its request it stands
+    leg: str = "try"  # what a further leg of its operation is called: a round where the server asked for input
 
 
 class Pause(NamedTuple):
@@ -306,6 +307,7 @@ def lines(rows: Sequence[Row], axis: Axis, *, fold: bool = True) -> Iterator[Lin
     What came on the stream of a request stands below it.
     """
     by_pk = {row["pk"]: row for row in rows}
+    asked = {row["operation_id"] for row in rows if row["outcome"] == "input_required"}
     reached: int | None = None
     for row in rows:
         drawn = bar(row)
@@ -313,7 +315,7 @@ def lines(rows: Sequence[Row], axis: Axis, *, fold: bool = True) -> Iterator[Lin
             yield Pause((drawn.begin - reached) / 1000)
         if not drawn.lasting:
             reached = max(reached or 0, drawn.begin, drawn.end or 0)
-        yield Line(row, picture(drawn, axis), _depth(row, by_pk))
+        yield Line(row, picture(drawn, axis), _depth(row, by_pk), "round" if row["operation_id"] in asked else "try")
 
 
 def _depth(row: Row, by_pk: dict[int, Row]) -> int:
