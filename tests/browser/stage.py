@@ -106,7 +106,7 @@ class Client:
         self.url = url
         self._http = httpx.Client(timeout=PATIENCE, trust_env=False)
         self._headers = dict(HEADERS)
-        self._id = 0
+        self.requests = 0
         self._waiting: list[threading.Thread] = []
         params = {
             "protocolVersion": "2025-11-25",
@@ -120,8 +120,8 @@ class Client:
 
     def request(self, method: str, **params: Any) -> Any:
         """Send a request and return the JSON-RPC answer."""
-        self._id += 1
-        answer = self._http.post(self.url, json=rpc(method, self._id, **params), headers=self._headers)
+        self.requests += 1
+        answer = self._http.post(self.url, json=rpc(method, self.requests, **params), headers=self._headers)
         if answer.headers["content-type"].startswith("text/event-stream"):
             lines = (line[5:] for line in answer.text.splitlines() if line.startswith("data:"))
             return next(message for message in map(json.loads, lines) if "method" not in message)
@@ -162,6 +162,14 @@ class Scene:
         """Return a client that has shaken hands through the tap."""
         self._clients.append(Client(self.tap.proxy, name, version))
         return self._clients[-1]
+
+    def recorded(self, client: Client) -> None:
+        """Wait until what a client did and got is in the recording."""
+        query = (
+            f"select 1 from sessions where mcp_session_id = '{client.session}'"
+            f" and calls > {client.requests} and open_calls = 0"
+        )
+        self.tap.until(lambda: self.tap.rows(query))
 
     def play(self) -> None:
         """Play one round of the demonstration, and a client that gets hostile answers; once."""

@@ -33,6 +33,7 @@ def row_of(page: Page, client: Client) -> Locator:
 def test_from_a_failed_call_to_the_same_failure_in_a_shell(stage: Scene, context, expect) -> None:
     client = stage.client("story-one")
     client.call("search_products", query="boots")
+    stage.recorded(client)
     page = context(permissions=["clipboard-read", "clipboard-write"]).new_page()
     page.goto("/")
     page.get_by_role("link", name="Sessions", exact=True).click()  # the first click
@@ -49,7 +50,7 @@ def test_from_a_failed_call_to_the_same_failure_in_a_shell(stage: Scene, context
     page.locator("tr[data-row][data-status=failed] a").first.click()  # the third one
     panel = page.locator("#panel")
     expect(panel).to_contain_text("no weather station in Atlantis")
-    around = panel.locator("[data-test=context]")
+    around = panel.locator(".ctx")
     expect(around).to_contain_text("search_products")
     expect(around).to_contain_text("get_weather")
 
@@ -119,6 +120,7 @@ def test_hostile_output_is_shown_and_does_nothing(stage: Scene, page: Page, expe
     client = stage.client("<img src=x onerror=alert(1)>", "\u202e1.0")
     client.call("hostile", query=HOSTILE)
     client.call("long")
+    stage.recorded(client)
     page.goto("/sessions")
     expect(row_of(page, client)).to_contain_text("<img src=x onerror=alert(1)>")
     expect(row_of(page, client)).to_contain_text("\\u202e1.0")

@@ -5,7 +5,7 @@
  * itself, at its end. A stream that was cut goes on after the last change it told: nothing is missed.
  */
 import { pageAt } from "./panel.js";
-import { fillEvent, fillSession } from "./rows.js";
+import { fillEvent, fillSession, remember } from "./rows.js";
 import { all, announce, counted, make, one } from "./words.js";
 
 /** Rows that the Live page keeps. */
@@ -135,7 +135,7 @@ class Rows {
   constructor() {
     this.page = document.body.dataset.page ?? "";
     this.grows = this.page === "live";
-    this.body = one("table[data-rows] tbody, table[data-table] tbody");
+    this.body = one("table[data-live-rows] tbody, table[data-rows] tbody, table[data-table] tbody");
     this.template = document.querySelector("template#row-template");
     this.pill = one("[data-pill]");
     this.count = one("[data-count]");
@@ -164,6 +164,8 @@ class Rows {
     let fresh = 0;
     let errors = 0;
     for (const resource of resources) {
+      if (resource.object === "session.connection") remember(resource);
+      if (resource.object === "session.connection" && this.page === "session") this.redraw();
       if (this.paused) {
         this.held.set(resource.id, resource);
         continue;
@@ -231,10 +233,12 @@ class Rows {
     const part = /** @type {DocumentFragment} */ (this.template.content.cloneNode(true));
     const row = one("tr", part);
     if (!row) return;
-    row.dataset.id = resource.id;
-    this.update(row, resource);
+    row.dataset.id = resource.message_id ?? resource.id;
+    row.dataset.event = resource.id;
+    row.dataset.href = `/messages/${row.dataset.id}`;
+    one("a", row)?.setAttribute("href", row.dataset.href);
     this.body.append(row);
-    row.dispatchEvent(new Event("rows-shown", { bubbles: true }));
+    this.update(row, resource);
     this.trim();
   }
 

@@ -12,8 +12,9 @@ import "./panel.js";
 import "./waterfall.js";
 import { all, announce, duration, local } from "./words.js";
 
-/** What only works with a script was hidden until now. */
-for (const button of all("[data-copy][hidden], [data-help][hidden], [data-zoom][hidden]")) button.hidden = false;
+/** What only works with a script was hidden until now, and what stands for it without one is not needed. */
+for (const button of all("button[hidden]:is([data-copy], [data-help], [data-pause], [data-follow])")) button.hidden = false;
+for (const link of all("[data-refresh]")) link.hidden = true;
 
 /** Whether the reader is elsewhere than the server, whose zone the times were written in. */
 const ELSEWHERE = Number(document.documentElement.dataset.zone) !== -new Date().getTimezoneOffset();

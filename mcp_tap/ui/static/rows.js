@@ -36,6 +36,32 @@ function status(event) {
 /** @param {string} iso */
 const time = (iso) => make("time", { datetime: iso, title: iso, "data-form": "clock" }, local(iso, "clock"));
 
+/** Name and version, the version quieter. @param {string | null} words */
+function client(words) {
+  const at = words?.lastIndexOf(" ") ?? -1;
+  if (!words || at < 0) return make("span", {}, cut(harmless(words ?? "unknown"), 40));
+  const version = make("span", { class: "muted" }, cut(harmless(words.slice(at + 1)), 24));
+  return make("span", {}, cut(harmless(words.slice(0, at)), 40), " ", version);
+}
+
+/** What sessions are called, as far as this page heard of them. @type {Map<string, string>} */
+const names = new Map();
+
+/** @param {Resource} connection */
+export function remember(connection) {
+  const raw = connection.mcp_session_id;
+  if (raw) names.set(connection.id, raw.slice(0, raw.startsWith("hash:") ? 13 : 8));
+}
+
+/** The end of an id of ours: the beginning of ids made together is the same. @param {string} id */
+const short = (id) => `${id.split("_")[0]}_…${id.slice(-6)}`;
+
+/** 2nd, 3rd, 11th. @param {number} number */
+function nth(number) {
+  const teen = number % 100 >= 11 && number % 100 <= 13;
+  return number + (teen ? "th" : (["th", "st", "nd", "rd"][number % 10] ?? "th"));
+}
+
 /** @param {HTMLElement} row @param {Resource} event a `session.event` or `session.message` */
 export function fillEvent(row, event) {
   row.dataset.status = event.status ?? "";
@@ -48,9 +74,23 @@ export function fillEvent(row, event) {
     if (place.textContent?.trim()) return;
     const name = event.target ? [" ", make("b", {}, cut(harmless(event.target), 80))] : [];
     place.replaceChildren(make("span", { class: "event" }, cut(harmless(event.name ?? ""), 60), ...name));
-    if (event.attempt > 1) place.after(" ", make("span", { class: "badge" }, `↻ ${event.attempt}`));
+    if (event.direction === "server_to_client" && event.kind === "request") {
+      place.prepend(make("span", { class: "badge", title: "the server asks the client" }, "← server"), " ");
+    }
+    if (event.attempt > 1) {
+      const leg = event.outcome === "input_required" ? "round" : "try";
+      place.append(" ", make("span", { class: "badge" }, `↻ ${nth(event.attempt)} ${leg}`));
+    }
   });
-  say(row, "client", event.client ?? "");
+  field(row, "session", (cell) => {
+    if (cell.textContent?.trim()) return;
+    if (!event.session_id) return cell.replaceChildren(make("span", { class: "faint" }, "before any session"));
+    const name = names.get(event.connection_id) ?? short(event.connection_id);
+    cell.replaceChildren(make("a", { href: `/sessions/${event.session_id}?event=${event.id}` }, harmless(name)));
+  });
+  field(row, "client", (cell) => {
+    if (!cell.textContent?.trim() && event.session_id) cell.replaceChildren(client(event.client));
+  });
   field(row, "latency", (cell) => {
     if (event.status === "waiting_for_response" && event.latency_ms === null) {
       if (!one("[data-ticking]", cell)) cell.replaceChildren(make("span", { "data-ticking": event.created_at }));
@@ -60,14 +100,41 @@ export function fillEvent(row, event) {
   field(row, "size", (cell) => (cell.textContent = size((event.request_bytes ?? 0) + (event.response_bytes ?? 0) || null)));
 }
 
+/** Why sessions end, in the words of ui/words.py where the code does not say it itself. */
+const ENDS = new Map(Object.entries({ client_delete: "deleted", session_not_found: "not found", idle_timeout: "idle", shutdown: "tap stopped" }));
+
+/** The state of a session: active, quiet, or ended and why. @param {Resource} connection @returns {HTMLElement} */
+function life(connection) {
+  const state = connection.status !== "active" ? "ended" : connection.connection_state === "connected" ? "active" : "quiet";
+  const shown = make("span", { class: "status", "data-state": state }, make("i", { class: `dot ${state}`, "aria-hidden": "true" }), state === "ended" ? "ended" : "active");
+  if (state === "quiet") {
+    shown.append(" ", make("span", { class: "faint" }, "quiet for ", make("span", { "data-ticking": connection.last_active_at })));
+  } else if (connection.end_reason) {
+    const reason = ENDS.get(connection.end_reason) ?? connection.end_reason.replaceAll("_", " ");
+    shown.append(" ", make("span", { class: "faint" }, reason));
+  }
+  return shown;
+}
+
 /** @param {HTMLElement} row @param {Resource} connection a `session.connection` */
 export function fillSession(row, connection) {
-  row.dataset.status = connection.has_errors ? "failed" : connection.status;
-  const calls = connection.calls.toLocaleString("en");
-  say(row, "calls", calls);
+  const bad = connection.errors > 0;
+  row.dataset.status = bad ? "failed" : connection.status;
+  say(row, "calls", connection.calls.toLocaleString("en"));
   field(row, "errors", (cell) => {
-    const bad = connection.errors > 0;
-    cell.replaceChildren(bad ? make("span", { class: "err" }, `${connection.errors.toLocaleString("en")} ✕`) : make("span", { class: "faint" }, "0"));
+    cell.textContent = connection.errors.toLocaleString("en") + (bad ? " ✕" : "");
+    cell.classList.toggle("err", bad);
+    cell.classList.toggle("faint", !bad);
+  });
+  field(row, "status", (cell) => {
+    const next = life(connection);
+    if (cell.textContent?.trim() !== next.textContent) cell.replaceChildren(next);
+  });
+  if (connection.status !== "active") say(row, "duration", duration(connection.duration_ms));
+  field(row, "tools", (cell) => {
+    const tools = Object.keys(connection.tool_calls);
+    const more = tools.length > 3 ? [" ", make("span", { class: "more" }, `+${tools.length - 3}`)] : [];
+    cell.replaceChildren(cut(harmless(tools.slice(0, 3).join(", ")), 90), ...more);
   });
 }
 
