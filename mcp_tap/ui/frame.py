@@ -97,7 +97,7 @@ class Frame:
         self.recording: Recording = desk.recording()
         self.proxies = desk.proxies
         self.keep = desk.keep
-        self.path = request.url.path
+        self.path = _path(request)
         self.name = ""  # of the page, as its script and its style know it
         self.live = ""  # the URL of the page's live stream
         self.query_ms = 0.0
@@ -327,6 +327,13 @@ def _readable(name: str, value: str) -> bool:
 
 def _iso(moment: datetime) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}Z"
+
+
+def _path(request: Request) -> str:
+    """Return the path as it was asked for: names of tools hold slashes and question marks, escaped there."""
+    raw = request.scope.get("raw_path") or quote(request.scope["path"]).encode()
+    # two slashes at the beginning would be the address of another host
+    return "/" + quote(raw.decode("latin-1").partition("?")[0].lstrip("/"), safe="/%:@!$&'()*+,;=-._~")
 
 
 def _theme(request: Request) -> str:
