@@ -31,8 +31,9 @@ def cards(now: Row, before: Row | None, where: Filter) -> list[Card]:
     """Return calls, error rate, p95 and sessions of rows as `Reader.totals` has them."""
     calls, errors = now["calls"], now["errors"]
     listed = written(where)
+    tools = f"{now['tool_calls']:,} of tools" if now["tool_calls"] != calls else ""
     return [
-        Card("Calls", f"{calls:,}", f"{now['tool_calls']:,} of tools", *_more(calls, _of(before, "calls"))),
+        Card("Calls", f"{calls:,}", tools, *_more(calls, _of(before, "calls"))),
         Card(
             "Error rate",
             percent(errors, calls) if calls else "none",
@@ -45,7 +46,6 @@ def cards(now: Row, before: Row | None, where: Filter) -> list[Card]:
             "Active sessions",
             f"{now['active']:,}",
             f"of {counted(now['sessions'], 'session')}",
-            *_more(now["sessions"], _of(before, "sessions")),
             href=address("/sessions", listed),
         ),
     ]
@@ -78,7 +78,7 @@ def _more(now: float, before: float | None) -> tuple[str, str, str]:
         return "", "", ""
     was = f"{before:,.0f} before"
     if not before:
-        return ("new" if now else ""), "", was
+        return ("none before" if now else ""), "", was
     share = (now - before) / before
     if abs(share) < 0.005:
         return "= same", "", was

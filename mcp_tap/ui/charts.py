@@ -72,7 +72,7 @@ def latency(spans: Sequence[Row], link: Link, *, exact: bool = True, name: str =
             if some:
                 points = [(x((s["start"] + s["end"]) / 2), y(s[f"{percentile}_ms"])) for s in run]
                 lines.append(_line(percentile, points))
-    last = next(span for span in reversed(spans) if span["p50_ms"] is not None)
+    last = next(span for span in reversed(spans) if any(span[f"{p}_ms"] is not None for p in PERCENTILES))
     ends = [(p, y(last[f"{p}_ms"])) for p in PERCENTILES if last[f"{p}_ms"] is not None]
     where = x((last["start"] + last["end"]) / 2)
     named = [
@@ -127,8 +127,10 @@ def calls(spans: Sequence[Row], link: Link, *, name: str = "calls") -> Chart:
         if errors:
             # one failed call among thousands must not vanish
             height = max(middle - top, 2.5)
-            picture.append(element("rect", class_="bar bad", y=max(middle - height, 0), height=height, **bar))
-            picture.append(element("rect", fill=f"url(#{name}-hatch)", y=max(middle - height, 0), height=height, **bar))
+            on_top = {**bar, "y": max(middle - height, 0), "height": height}
+            picture.append(element("rect", class_="bar bad", **on_top))
+            if height >= 5:  # stripes of less would be a dotted line
+                picture.append(element("rect", fill=f"url(#{name}-hatch)", **on_top))
     description = f"{_span(spans)}: {counted(total, 'call')}, {counted(failed, 'error')}"
     return Chart(
         name,
@@ -288,7 +290,7 @@ def proportion(clients: Iterable[tuple[str, int]], link: Callable[[str], str | N
     at, drawn, links = 0.0, [], []
     for part in parts:
         width = WIDTH * part.share
-        box: dict[str, float] = {"x": at, "y": 0, "width": max(width - 1.5, 0.5), "height": 16}
+        box: dict[str, float] = {"x": min(at, WIDTH - 0.5), "y": 0, "width": max(width - 1.5, 0.5), "height": 16}
         drawn.append(element("rect", class_=f"part-{part.shade}", **box))
         if part.href is not None:
             said = f"{part.client}: {counted(part.calls, 'call')}, {percent(part.calls, total)}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
@@ -22,6 +23,8 @@ MOST_COLUMNS: Final = 4000
 _DEPTH: Final = 4
 
 _MISSING: Final = object()
+
+_WORD: Final = re.compile(r"\w")
 
 
 class Line(NamedTuple):
@@ -83,6 +86,10 @@ def _parts(sign: str, line: str, other: str) -> Line:
     most = min(len(line), len(other))
     head = next((n for n in range(most) if line[n] != other[n]), most)
     tail = next((n for n in range(most - head) if line[-1 - n] != other[-1 - n]), most - head)
+    while head and _WORD.match(line, head - 1):  # whole words: true and false have an e in common
+        head -= 1
+    while tail and _WORD.match(line, len(line) - tail):
+        tail -= 1
     if len(line[:head].strip()) + tail < 4:
         return Line(sign, line)
     return Line(sign, line[:head], line[head : len(line) - tail], line[len(line) - tail :])

@@ -102,12 +102,11 @@ def logarithmic(low: float, high: float, start: float, end: float) -> tuple[Scal
     decades = last - first
     factors = (1.0, 2.0, 5.0) if decades < 3 else (1.0,)
     every = max(1, math.ceil(decades / 6))
-    marks = [f * 10.0**power for power in range(first, last, every) for f in factors]
+    marks = [f * 10.0**power for power in range(first, last + 1, every) for f in factors]
     bottom, top = 10.0**first, 10.0**last
     if decades < 3:  # end at the next mark, not at the next power
-        marks.append(top)
-        top = next(mark for mark in marks if mark >= high * 0.999)
         bottom = max(mark for mark in marks if mark <= low * 1.001)
+        top = next(mark for mark in marks if mark >= high * 0.999 and mark > bottom)
     return Scale(bottom, top, start, end, log=True), [mark for mark in marks if bottom <= mark <= top]
 
 
