@@ -29,15 +29,19 @@ _STATUS: Final[tuple[tuple[type[TapError], int, str], ...]] = (
     (TapError, 500, "internal_server_error"),
 )
 
-#: What an id is one of, by its prefix.
+#: What a path names, by the name of its parameter.
 ENTITIES: Final = {
-    "ses_": "session",
-    "scn_": "session.connection",
-    "smg_": "session.message",
-    "sev_": "session.event",
-    "spt_": "session.participant",
-    "ser_": "session.error",
-    "seg_": "session.error_group",
+    "session": "session",
+    "connection": "session.connection",
+    "message": "session.message",
+    "event": "session.event",
+    "participant": "session.participant",
+    "error": "session.error",
+    "group": "session.error_group",
+    "tool": "tool",
+    "old": "tool.definition",
+    "new": "tool.definition",
+    "client": "client",
 }
 
 
@@ -58,25 +62,19 @@ def answer(content: dict[str, Any], headers: dict[str, str] | None = None) -> Re
     return Response(body, content["status"], media_type="application/json", headers=headers)
 
 
-def missing(of: str, what: str = "") -> NotFoundError:
-    """Return the error for an id that nothing has; ``what`` is the kind of thing, where the id does not say it."""
-    entity = what or ENTITIES.get(of[:4], "thing")
-    error = NotFoundError(f'there is no {entity} "{of[:80]}"')
-    error.about = (entity, of)  # type: ignore[attr-defined]
-    return error
+def missing(of: str, what: str) -> NotFoundError:
+    """Return the error for an id that no such thing has."""
+    return NotFoundError(f'there is no {what} "{of[:80]}"')
 
 
 async def on_tap_error(request: Request, error: Exception) -> Response:
     """Answer what the tap says no to."""
     assert isinstance(error, TapError)
     status, code = next((status, code) for kind, status, code in _STATUS if isinstance(error, kind))
-    if error.code == "bad_request":
-        code = error.code
     more: dict[str, Any] = {}
-    if status == 404:
-        of = next(reversed(request.path_params.values()), request.url.path)
-        entity, of = getattr(error, "about", (ENTITIES.get(str(of)[:4], "page"), str(of)))
-        more = {"entity": entity, "id": of}
+    if status == 404 and request.path_params:
+        name, of = [*request.path_params.items()][-1]  # the innermost that is named
+        more = {"entity": ENTITIES.get(name, name), "id": str(of)}
     if status >= 500:
         log.warning("%s %s: %s", request.method, request.url.path, error)
     return answer(envelope(status, code, str(error), hint=error.hint, **more))

@@ -292,7 +292,7 @@ MESSAGE_MCP: Final = Resource(
     "session.message.transport.mcp",
     "The message as the protocol has it.",
     (
-        Field("id", "any", "its JSON-RPC id, number or string; null in lists", _column("jsonrpc_id")),
+        Field("id", "any", "its JSON-RPC id, number or string", _column("jsonrpc_id")),
         Field("protocol_version", "string?", "the revision of its connection"),
         Field("transport", "string", "how its connection is transported", lambda row: row["transport"] or "unknown",
               words=("unknown", "sse", "streamable_http")),

@@ -1,0 +1,12 @@
+"""The recording that the tests of the API ask."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.api.asking import Asking, written
+
+
+@pytest.fixture(scope="session")
+def asking(tmp_path_factory: pytest.TempPathFactory) -> Asking:
+    return Asking(written(tmp_path_factory.mktemp("api")))

@@ -1,0 +1,199 @@
+"""Who may ask the desk, under which name, and in which way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mcp_tap.api import safety
+from tests.api.asking import Asking
+
+TOKEN = "correct-horse-battery"
+EVERYWHERE = ("/", "/sessions", "/api", "/api/sessions", "/api/nothing", "/nothing", "/static/app.css",
+              "/static/nothing.css", "/healthz", "/readyz", "/api/events?limit=0", "/sessions?limit=0")  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def guarded(asking: Asking) -> Asking:
+    return Asking(asking.path, token=TOKEN)
+
+
+@pytest.mark.parametrize("url", EVERYWHERE)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE"])
+def test_every_answer_has_the_headers_that_protect_a_browser(asking: Asking, url: str, method: str) -> None:
+    answer = asking.answer(url, method=method)
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "trusted-types 'none'" in policy
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    cached = url == "/static/app.css" and method in ("GET", "HEAD")
+    assert answer.headers["cache-control"] == ("no-cache" if cached else "no-store")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "TRACE", "CONNECT", "PROPFIND"])
+@pytest.mark.parametrize("url", ["/", "/api/sessions", "/static/app.css", "/healthz", "/api/nothing"])
+def test_nothing_can_be_changed(asking: Asking, method: str, url: str) -> None:
+    answer = asking.answer(url, method=method)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+    if url.startswith("/api"):
+        assert answer.json()["code"] == "method_not_allowed"
+
+
+def test_options_says_what_is_allowed(asking: Asking) -> None:
+    answer = asking.answer("/api/sessions", method="OPTIONS")
+    assert (answer.status_code, answer.headers["allow"], answer.content) == (204, "GET, HEAD, OPTIONS", b"")
+    assert not any(name.startswith("access-control") for name in answer.headers)
+
+
+HOSTS = {
+    "localhost": True,
+    "localhost:6279": True,
+    "127.0.0.1:6279": True,
+    "127.9.9.9": True,
+    "[::1]:6279": True,
+    "LOCALHOST": True,
+    "tap.localhost:6279": True,
+    "desk.example": True,
+    "DESK.example:443": True,
+    "ported.example:8443": True,
+    "ported.example": False,
+    "rebound.example:6279": False,
+    "localhost.example": False,
+    "127.0.0.1.example": False,
+    "desk.example.evil.example": False,
+    "10.0.0.5:6279": False,
+    "": False,
+    "a b": False,
+    "@localhost": False,
+    "127.0.0.1@evil.example": False,
+}
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_the_desk_answers_to_its_own_names_only(asking: Asking, host: str) -> None:
+    named = Asking(asking.path, hosts=("desk.example", "ported.example:8443"))
+    for url in ("/api/sessions", "/", "/healthz", "/static/app.css"):
+        answer = named.answer(url, headers={"host": host})
+        assert answer.status_code == (200 if HOSTS[host] else 421), url
+
+
+def test_a_name_that_is_not_ours_learns_nothing(asking: Asking) -> None:
+    told = asking.json("/api/sessions", 421, headers={"host": "rebound.example"})
+    assert (told["code"], "admin" in told["hint"]) == ("misdirected_request", True)
+    assert "claude" not in asking.answer("/sessions", headers={"host": "rebound.example"}).text
+
+
+FOREIGN: list[tuple[dict[str, str], int]] = [
+    ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "script"}, 403),
+    ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "cors", "sec-fetch-dest": "empty"}, 403),
+    ({"sec-fetch-site": "same-site", "sec-fetch-mode": "cors", "sec-fetch-dest": "empty"}, 403),
+    ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"}, 403),
+    ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}, 200),
+    ({"sec-fetch-site": "same-origin", "sec-fetch-mode": "cors", "sec-fetch-dest": "empty"}, 200),
+    ({"sec-fetch-site": "none", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}, 200),
+    ({"origin": "http://127.0.0.1:6279"}, 200),
+    ({"origin": "http://evil.example"}, 403),
+    ({"origin": "http://127.0.0.1:6278"}, 403),
+    ({"origin": "null"}, 403),
+]
+
+
+@pytest.mark.parametrize(("headers", "status"), FOREIGN)
+def test_another_sites_page_may_not_ask(asking: Asking, headers: dict[str, str], status: int) -> None:
+    assert asking.answer("/api/sessions", headers=headers).status_code == status
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/static/../app.py", "/static/..%2f..%2fapp.py", "/static/%2e%2e/%2e%2e/app.py", "/static//etc/passwd",
+     "/static/%2fetc%2fpasswd", "/static/....//app.py", "/static/..\\..\\app.py", "/static/", "/static/app.css%00.js",
+     "/static/app.css/", "/static/../templates/base.html"],
+)  # fmt: skip
+def test_no_file_but_our_own_is_served(asking: Asking, path: str) -> None:
+    answer = asking.answer(path)
+    assert answer.status_code == 404
+    assert "import" not in answer.text
+    assert "root:" not in answer.text
+
+
+def test_files_may_be_kept_and_asked_for_again(asking: Asking) -> None:
+    first = asking.answer("/static/app.css")
+    again = asking.answer("/static/app.css", headers={"if-none-match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+# ----------------------------------------------------------------------------------------------------- the token
+
+
+@pytest.mark.parametrize("url", EVERYWHERE)
+def test_without_the_token_only_probes_are_answered(guarded: Asking, url: str) -> None:
+    for headers in ({}, {"authorization": "Bearer wrong"}, {"cookie": "mcp_tap_token=wrong"},
+                    {"authorization": f"Basic {TOKEN}"}, {"authorization": "Bearer"}, {"cookie": "\x7f=;;="},
+                    {"authorization": f"Bearer {TOKEN}x"}):  # fmt: skip
+        answer = guarded.answer(url, headers=headers)
+        if url in ("/healthz", "/readyz"):
+            assert answer.status_code == 200
+            continue
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+        assert TOKEN not in answer.text
+        if url.startswith("/api"):
+            assert answer.json()["code"] == "unauthorized"
+        else:
+            assert "?token=" in answer.text
+
+
+def test_a_wrong_token_in_the_url_is_none(guarded: Asking) -> None:
+    assert guarded.answer("/?token=wrong").status_code == 401
+    assert guarded.answer(f"/?token={TOKEN}&token=wrong").status_code == 401
+
+
+@pytest.mark.parametrize("kind", ["Bearer", "bearer"])
+def test_a_program_sends_it_in_a_header(guarded: Asking, kind: str) -> None:
+    assert guarded.json("/api/sessions", headers={"authorization": f"{kind} {TOKEN}"})["matched"] == 4
+
+
+def test_a_browser_is_given_a_cookie_and_a_url_without_it(guarded: Asking) -> None:
+    async def browse(http: Any) -> None:
+        first = await http.get(f"/sessions?q=client:claude&token={TOKEN}&since=1h")
+        assert (first.status_code, first.headers["location"]) == (303, "/sessions?q=client%3Aclaude&since=1h")
+        cookie = first.headers["set-cookie"].lower()
+        for word in ("httponly", "samesite=strict", "path=/"):
+            assert word in cookie
+        http.cookies.update(first.cookies)
+        assert (await http.get("/api/sessions")).status_code == 200
+
+    guarded.within(browse)
+
+
+@pytest.mark.parametrize("path", ["//evil.example/x", "/\\evil.example", "/%2f%2fevil.example", "/%5cevil.example"])
+def test_the_way_back_leads_nowhere_else(guarded: Asking, path: str) -> None:
+    answer = guarded.answer(f"http://127.0.0.1:6279{path}?token={TOKEN}")
+    assert answer.status_code == 303
+    assert answer.headers["location"].startswith("/")
+    assert not answer.headers["location"].startswith(("//", "/\\"))
+
+
+def test_tokens_of_any_characters_work(asking: Asking) -> None:
+    odd = Asking(asking.path, token='pass wörd;="%&+')
+    location = odd.answer("/sessions", params={"token": 'pass wörd;="%&+'})
+    assert location.status_code == 303
+    cookie = location.headers["set-cookie"].split("; ")[0]
+    assert odd.answer("/api/sessions", headers={"cookie": cookie}).status_code == 200
+
+
+def test_comparing_takes_no_longer_for_what_is_nearly_right(monkeypatch: pytest.MonkeyPatch, guarded: Asking) -> None:
+    compared: list[tuple[int, int]] = []
+
+    def watch(one: bytes, other: bytes) -> bool:
+        compared.append((len(one), len(other)))
+        return one == other
+
+    monkeypatch.setattr(safety.hmac, "compare_digest", watch)
+    for token in ("", "c", TOKEN[:-1], TOKEN, TOKEN * 100):
+        guarded.answer("/api", headers={"authorization": f"Bearer {token}"})
+    assert set(compared) == {(32, 32)}
