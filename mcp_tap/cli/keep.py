@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import click
 
 from mcp_tap.cli import flags
-from mcp_tap.model import StoreError, UsageError
+from mcp_tap.model import UsageError
 from mcp_tap.ui.budgets import BUDGETS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from mcp_tap.store import Reader
     from mcp_tap.store.filters import Filter
@@ -182,4 +182,39 @@ def _read(flag: str, reads: Callable[[str], Any], text: str) -> Any:
 
 
 async def _prune(url: str, age: float | None, most: int | None, *, dry_run: bool) -> None:
-    raise StoreError("not yet")
+    """Delete, or say what would go, and print it."""
+    import time
+
+    from mcp_tap.store import open_pruner
+    from mcp_tap.ui.text import counted, local, size
+
+    pruner = await open_pruner(url)
+    try:
+        before = await pruner.size()
+        oldest_kept = None if age is None else time.time_ns() // 1000 - int(age * 1_000_000)
+        if dry_run:
+            doomed = [] if oldest_kept is None else [await pruner.older(oldest_kept)]
+            doomed += [] if most is None else [await pruner.beyond(most)]
+            worst = max(doomed)
+            until = f", the last of {local(worst.until, '%Y-%m-%d %H:%M:%S')}" if worst.until else ""
+            about = "" if most is None else "about "
+            click.echo(f"{about}{counted(worst.lines, 'line')} would go{until}; the recording takes {size(before)}")
+            return
+        gone = 0 if oldest_kept is None else await _all_of(lambda: pruner.prune(oldest_kept))
+        gone += 0 if most is None else await _all_of(lambda: pruner.prune_to(most))
+        await _all_of(pruner.vacuum)
+    finally:
+        await pruner.close()
+    after = await pruner.size()
+    click.echo(f"{counted(gone, 'line')} went; the recording took {size(before)} and takes {size(after)}")
+
+
+async def _all_of(part: Callable[[], Awaitable[int]]) -> int:
+    """Do something part by part until nothing is left to do, with pauses in which a tap can write."""
+    import asyncio
+
+    done = 0
+    while count := await part():
+        done += count
+        await asyncio.sleep(PAUSE)
+    return done

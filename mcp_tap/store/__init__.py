@@ -135,6 +135,9 @@ class Pruner(Protocol):
     async def prune_to(self, size: int) -> int:
         """Delete as `Writer.prune_to` does."""
 
+    async def vacuum(self) -> int:
+        """Give what is free inside of the file back to the file system, a bounded part; return how many pages went."""
+
     async def close(self) -> None:
         """Let go of the store."""
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mcp_tap.model import Batch
 from tests.cli.ran import EVIL, mcp_tap, on_a_terminal
-from tests.store.recording import select
+from tests.store.recording import connection, event, record, select
 
 DAY = ("from:2026-03-14T00:00Z", "to:2026-03-15T00:00Z")
 
@@ -136,4 +139,47 @@ def test_budgets_for_people(recording: str) -> None:
 def test_budgets_that_are_none(args: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     ran = mcp_tap(capsys, "check", *args, "--store", "sqlite:////nowhere/tap.db")
     assert ran.status == 2
+    assert said in ran.err
+
+
+# ---------------------------------------------------------------------------------------------------------- prune
+
+
+@pytest.fixture
+def hours(tmp_path: Path) -> str:
+    """A recording of one line an hour, the newest now."""
+    one = connection()
+    now_us = time.time_ns() // 1000
+    record(tmp_path / "hours.db", Batch([one], [event(one, at_us=now_us - n * 3_600_000_000) for n in range(48)]))
+    return f"sqlite:///{tmp_path}/hours.db"
+
+
+def test_what_is_old_goes(hours: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def left() -> int:
+        return int(select(Path(hours.removeprefix("sqlite:///")), "SELECT count(*) FROM timeline")[0][0])
+
+    told = mcp_tap(capsys, "prune", "--older-than", "1d", "--dry-run", "--store", hours).out
+    assert re.fullmatch(r"24 lines would go, the last of [-\d]+ [\d:]+; the recording takes \d+ kB\n", told)
+    assert left() == 48
+    told = mcp_tap(capsys, "prune", "--older-than", "1d", "--store", hours).out
+    assert re.fullmatch(r"24 lines went; the recording took \d+ kB and takes \d+ kB\n", told)
+    assert left() == 24
+    assert mcp_tap(capsys, "prune", "--older-than", "1d", "--store", hours).out.startswith("0 lines went")
+    told = mcp_tap(capsys, "prune", "--to-size", "1kB", "--dry-run", "--store", hours).out
+    assert told.startswith("about 2")
+    assert mcp_tap(capsys, "prune", "--to-size", "1kB", "--store", hours).out.startswith("24 lines went")
+    assert left() == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ([], "error: how much is to go?\n  try:  mcp-tap prune --older-than 7d"),
+        (["--older-than", "7"], 'error: --older-than: "7" has no unit'),
+        (["--to-size", "all"], 'error: --to-size: "all" is not a size'),
+    ],
+)
+def test_pruning_that_is_none(args: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    ran = mcp_tap(capsys, "prune", *args, "--store", "sqlite:////nowhere/tap.db")
+    assert (ran.status, ran.out) == (2, "")
     assert said in ran.err

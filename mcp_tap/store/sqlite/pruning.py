@@ -49,7 +49,7 @@ _NEVER: Final = "9999"
 
 
 def prune(db: sqlite3.Connection, before: str) -> int:
-    """Delete lines that are older, and what they leave empty; return how many lines went."""
+    """Delete lines that are older; return how many went. What they leave empty goes with the next call."""
     old = db.execute(_OLD, (before, _PART)).fetchall()
     return _delete(db, old, before)
 
@@ -58,7 +58,9 @@ def prune_to(db: sqlite3.Connection, size: int) -> int:
     """Delete as many of the oldest lines as the rows are too large by, on average; return how many went."""
     count = _excess(db, size)
     old = db.execute(_OLD, (_NEVER, min(count, _PART - 1))).fetchall() if count else []
-    return _delete(db, old, old[-1][1] if old else "")
+    # where no line goes any more, what the last ones left empty does
+    before = old[-1][1] if old else db.execute("SELECT coalesce(pruned_before, '') FROM store").fetchone()[0]
+    return _delete(db, old, before)
 
 
 def _excess(db: sqlite3.Connection, size: int) -> int:
@@ -86,9 +88,16 @@ def _delete(db: sqlite3.Connection, old: list[tuple[int, str]], before: str) -> 
     if len(old) < _PART:
         sessions = db.execute(_EMPTY_SESSIONS, (before, _PART)).fetchall()
         transaction(db, [("DELETE FROM session WHERE pk = ?", sessions)])
-    if old or _pragma(db, "freelist_count"):
-        db.executescript(f"PRAGMA incremental_vacuum({_VACUUMED})")  # execute() would free a single page
+    _vacuum(db)
     return len(old)
+
+
+def _vacuum(db: sqlite3.Connection) -> int:
+    free = _pragma(db, "freelist_count")
+    if not free:
+        return 0
+    db.executescript(f"PRAGMA incremental_vacuum({_VACUUMED})")  # execute() would free a single page
+    return free - _pragma(db, "freelist_count")
 
 
 def _pragma(db: sqlite3.Connection, name: str) -> int:
@@ -132,6 +141,10 @@ class Pruner:
     async def prune_to(self, size: int) -> int:
         """Delete the oldest lines while the recording is larger, a bounded part; see `mcp_tap.store.Writer`."""
         return await self._run("pruned", lambda db: prune_to(db, size))
+
+    async def vacuum(self) -> int:
+        """Give free pages back to the file system, a bounded part; return how many went."""
+        return await self._run("pruned", _vacuum)
 
     async def close(self) -> None:
         """Move what was written from the log into the file, as far as others let it, and let go of it."""
