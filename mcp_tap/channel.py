@@ -39,6 +39,7 @@ class Kind(IntEnum):
     GAP = 20  # JSON: {"records": n, "bytes": n, "from_ns": t, "to_ns": t, "why": text}: lost with a dead recorder
     DRAIN = 21  # which streams have a call in flight? answered by BUSY, later by IDLE
     STOP = 22  # the last record: flush and exit
+    PACE = 23  # COUNT: how many pieces were looked at, and the median of how long they took through the relay, in ns
 
     # recorder → relay, stream 0
     READY = 40  # the store is open, the desk listens

@@ -190,6 +190,7 @@ class Recorder(asyncio.Protocol):
         max_size: int | None = None,
     ) -> None:
         self.dropped = 0  # pieces of traffic that never reached this process
+        self.overhead_us: float | None = None  # median time of a piece through the relay, lately
         self.spool = Spool(writer, written=written, acknowledge=self.say, notice=notice)
         self._tracker = tracker
         self._writer = writer
@@ -298,6 +299,8 @@ class Recorder(asyncio.Protocol):
         elif record.kind == Kind.DRAIN:
             self._draining = {number for number, stream in self._streams.items() if stream.busy}
             self.say(encode_json(0, Kind.BUSY, record.at_ns, sorted(self._draining)))
+        elif record.kind == Kind.PACE:
+            self.overhead_us = COUNT.unpack(record.payload)[1] / 1000
         elif record.kind == Kind.STOP:
             self._stopped.set()
 

@@ -6,6 +6,9 @@ of traffic are dropped and counted, per stream, and a LOST record goes ahead of 
 are not traffic are kept: there are at most half a dozen of them for each stream. A stream that begins while the queue
 is full is not announced; it is `unseen`, and announced late, with what was lost, as soon as there is room.
 
+Now and then a piece is timed: from its sight until the loop has come round, by when the kernel had what it takes of it.
+The median goes along as a PACE record, once a second at most.
+
 What was sent may still die with the recorder, so each slice is remembered until it is acknowledged; for the successor
 the sum of what was not becomes a GAP, and the streams that the dead recorder knew are announced again.
 """
@@ -15,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections import deque
 from typing import Final
 
@@ -28,11 +32,16 @@ FLUSH_BYTES: Final = 64 * 1024
 #: Bytes handed to the socket at once: about what its buffer takes.
 SLICE: Final = 256 * 1024
 
+#: Pieces whose time through the relay is remembered, and nanoseconds between two reports of their median.
+PACED: Final = 255
+PACE_EVERY: Final = 1_000_000_000
+
 _TRAFFIC: Final = (int(Kind.CLIENT), int(Kind.SERVER), int(Kind.OWN))
 _OPEN: Final = int(Kind.OPEN)
 _CLOSED: Final = int(Kind.CLOSED)
 _LOST: Final = int(Kind.LOST)
 _GAP: Final = int(Kind.GAP)
+_PACE: Final = int(Kind.PACE)
 _HEADER: Final = HEADER.size
 
 
@@ -67,6 +76,8 @@ class Channel:
         self._acked = (0, 0)
         self._last_ns = 0  # time of the last record sent
         self._drained: asyncio.Event | None = None
+        self._passed: deque[int] = deque(maxlen=PACED)  # ns that pieces took through the relay
+        self._paced_ns = time.monotonic_ns()  # of the last report
 
     # -- taking records
 
@@ -91,11 +102,21 @@ class Channel:
         if self._timer is None:
             assert self._loop is not None
             self._timer = self._loop.call_later(FLUSH_AFTER, self._flush)
+            if kind in _TRAFFIC:  # one piece in five milliseconds at most: timing each would cost more than passing it
+                self._loop.call_soon(self._pace, at_ns)
         elif self._waiting > FLUSH_BYTES and not self._hurried:
             assert self._loop is not None
             self._hurried = True
             self._timer.cancel()
             self._timer = self._loop.call_soon(self._flush)
+
+    def _pace(self, at_ns: int) -> None:
+        """Note how long a piece took that was seen at a moment: the loop has written it meanwhile."""
+        now = time.monotonic_ns()
+        self._passed.append(now - at_ns)
+        if now - self._paced_ns >= PACE_EVERY:
+            self._paced_ns = now
+            self._append(0, _PACE, now, COUNT.pack(len(self._passed), sorted(self._passed)[len(self._passed) // 2]))
 
     def _admit(self, stream: int, kind: int, at_ns: int, payload: bytes) -> bool:
         """Decide whether a record is kept, and put what must go ahead of it."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import pytest
 import uvloop
 
 from mcp_tap.channel import COUNT, HEADER, Decoder, Kind, Record
@@ -146,6 +148,27 @@ def test_what_died_with_a_recorder_becomes_a_gap_for_the_next() -> None:
         again = (await records(theirs, 1))[0]
         assert again.kind == Kind.GAP
         assert again.json()["records"] == 3 + 4
+        channel.detach()
+
+    with_pair(work)
+
+
+def test_how_long_pieces_take_is_reported_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed_module, "PACE_EVERY", 0)
+
+    async def work(ours: socket.socket, theirs: socket.socket) -> None:
+        channel = Channel(1 << 20)
+        channel.attach(ours)
+        at_ns = time.monotonic_ns()
+        channel.put(1, Kind.OPEN, at_ns, OPENING)  # no piece of traffic: it passes through nothing
+        await records(theirs, 1)
+        channel.put(1, Kind.CLIENT, at_ns, b"x")
+        piece, pace = await records(theirs, 2)
+        after_ns = time.monotonic_ns() - at_ns
+        assert (piece.kind, pace.stream, pace.kind) == (Kind.CLIENT, 0, Kind.PACE)
+        pieces, took_ns = COUNT.unpack(pace.payload)
+        assert pieces == 1
+        assert 0 < took_ns < after_ns
         channel.detach()
 
     with_pair(work)
