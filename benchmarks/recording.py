@@ -39,7 +39,7 @@ SECOND = 1_000_000
 HOUR = 3600 * SECOND
 DAY = 24 * HOUR
 
-#: 1 May 2026, 15:20 UTC: where the month ends.
+#: 1 May 2026, 15:40 UTC: where the month ends.
 NOW_US = 1_777_648_800 * SECOND + 20 * 60 * SECOND
 DAYS = 30
 

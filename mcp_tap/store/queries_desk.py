@@ -10,11 +10,19 @@ from typing import Final
 
 from mcp_tap.protocol.revisions import LASTING
 
+_CONNECTION: Final = "LEFT JOIN connection ON connection.pk = timeline.connection"
+_SESSION: Final = "LEFT JOIN session ON session.pk = connection.session"
+_PROVIDER: Final = "LEFT JOIN provider ON provider.pk = connection.provider"
 #: Lines with what they belong to. Those before any session belong to none.
-EVENTS: Final = """timeline
-LEFT JOIN connection ON connection.pk = timeline.connection
-LEFT JOIN session ON session.pk = connection.session
-LEFT JOIN provider ON provider.pk = connection.provider"""
+EVENTS: Final = f"timeline {_CONNECTION} {_SESSION} {_PROVIDER}"
+
+
+def events(*named: str) -> str:
+    """Return the tables that conditions on lines name: a join that nobody asks for would be done for every line."""
+    text = " ".join(named)
+    joins = [join for table, join in (("session.", _SESSION), ("provider.", _PROVIDER)) if table in text]
+    return " ".join(["timeline", *([_CONNECTION] if joins or "connection." in text else []), *joins])
+
 
 SESSIONS: Final = """connection
 JOIN session ON session.pk = connection.session
@@ -57,9 +65,9 @@ LIMIT 100
 CHANGES_TO: Final = """
 SELECT max(change) FROM (SELECT change FROM timeline WHERE change > ? ORDER BY change LIMIT ?)
 """
-CHANGES: Final = f"""
+CHANGES: Final = """
 SELECT events.* FROM events WHERE events.pk IN (
-    SELECT timeline.pk FROM {EVENTS} WHERE timeline.change > ? AND timeline.change <= ? AND {{where}}
+    SELECT timeline.pk FROM {source} WHERE timeline.change > ? AND timeline.change <= ? AND {where}
 ) ORDER BY events.change
 """
 SESSION_CHANGES: Final = "SELECT * FROM sessions WHERE change > ? ORDER BY change LIMIT ?"
@@ -85,19 +93,17 @@ CALL: Final = """timeline.kind = 'request' AND timeline.direction = 'client_to_s
 _LASTING: Final = ", ".join(f"'{method}'" for method in sorted(LASTING))
 DURATION: Final = f"CASE WHEN timeline.type NOT IN ({_LASTING}) THEN timeline.duration_us END"
 
-#: What calls can be counted under.
-CALL_COLUMNS: Final = {
-    "type": "timeline.type",
-    "name": "timeline.name",
-    "client_name": "connection.client_name",
-    "client_version": "connection.client_version",
-}
-
-#: Every call between two times in their order: what it is counted under, when, whether it failed, how long it took.
+#: Calls between two times in their order: what they are, when, whether they failed, how long they took.
+_BETWEEN: Final = f"timeline.time >= ? AND timeline.time < ? AND {CALL} AND {{where}}"
 CALLS: Final = f"""
-SELECT {{by}}, timeline.at_us, timeline.status = 'failed', {DURATION} FROM {EVENTS}
-WHERE timeline.time >= ? AND timeline.time < ? AND {CALL} AND {{where}}
-ORDER BY timeline.time
+SELECT {{columns}}timeline.at_us, timeline.status = 'failed', {DURATION} FROM {{source}}
+WHERE {_BETWEEN} ORDER BY timeline.time
+"""
+#: The same as one row: their number and how many failed, and JSON of how long each took and whether it failed.
+CALLS_AT_ONCE: Final = f"""
+SELECT count(*), coalesce(sum(timeline.status = 'failed'), 0), coalesce(sum(timeline.type = 'tools/call'), 0),
+    json_group_array({DURATION}), json_group_array(timeline.status = 'failed')
+FROM {{source}} WHERE {_BETWEEN}
 """
 
 #: The same of hours and days that were counted ahead. All that a condition can name here is in the one table.
@@ -115,7 +121,7 @@ FROM {SESSIONS} WHERE {{where}}
 #: What was lost that belongs to no connection.
 DROPPED: Final = "SELECT coalesce(sum(dropped), 0) FROM timeline WHERE connection IS NULL AND dropped > 0 AND {where}"
 
-BOUNDS: Final = "SELECT min(time), max(time) FROM timeline"
+BOUNDS: Final = "SELECT (SELECT min(time) FROM timeline), (SELECT max(time) FROM timeline)"
 
 CLIENTS: Final = f"""
 SELECT connection.client_name AS name, connection.client_version AS version, count(*) AS sessions,
@@ -151,10 +157,13 @@ ORDER BY timeline.pk DESC LIMIT 200
 """
 
 #: Failed messages, for their groups.
-FAILED: Final = f"""
-SELECT timeline.pk, timeline.type, timeline.name, timeline.failure_reason, timeline.code, timeline.message,
-    timeline.at_us, connection.client_name, connection.client_version, timeline.connection
-FROM {EVENTS} WHERE timeline.status = 'failed' AND {{where}}
+FAILED: Final = """
+SELECT timeline.pk, timeline.at_us, timeline.connection, timeline.type, timeline.name, timeline.failure_reason,
+    timeline.code, timeline.message
+FROM {source} WHERE timeline.status = 'failed' AND {where} ORDER BY timeline.time, timeline.pk
+"""
+CLIENTS_OF: Final = """
+SELECT pk, client_name, client_version FROM connection WHERE pk IN (SELECT value FROM json_each(?))
 """
 
 #: Requests of a session around a line of it.

@@ -12,7 +12,7 @@ from mcp_tap.store.health import health
 from mcp_tap.store.rows import iso
 from mcp_tap.store.sqlite import histogram
 from mcp_tap.store.sqlite.pool import rows
-from mcp_tap.store.sqlite.tallies import DAY, HOUR, Asked, Cut, Key, Range, Tally, bounds, tallies, together
+from mcp_tap.store.sqlite.tallies import DAY, HOUR, Asked, Cut, Key, Range, Reading, Tally, together
 
 #: How many parts the small curve in a row of a list has.
 SPARKS: Final = 24
@@ -24,7 +24,8 @@ _ROUND: Final = (
     *(hours * HOUR for hours in (1, 2, 3, 6, 12, 24)),
 )
 
-_CLIENT: Final = ("client_name", "client_version")
+_BY_TYPE: Final = ("type", "name")
+_BY_CLIENT: Final = (*_BY_TYPE, "client_name", "client_version")
 
 
 def spans(whole: Range, parts: int) -> Cut:
@@ -53,8 +54,7 @@ def sparks(whole: Range) -> Cut:
 
 def totals(db: sqlite3.Connection, asked: Asked) -> Row:
     """Return the figures of a range in one row."""
-    by_type = tallies(db, asked, bounds(db, asked.where), by=("type",))
-    whole = together(by_type.values())
+    whole = Reading(db, asked).at_once().get(0, Tally())
     sql, values = asked.sessions
     row = rows(db, queries.CONNECTIONS.format(where=sql), values)[0]
     times, moments = asked.range_alone
@@ -63,7 +63,7 @@ def totals(db: sqlite3.Connection, asked: Asked) -> Row:
         "sessions": row["sessions"],
         "active": row["active"],
         "calls": whole.calls,
-        "tool_calls": by_type.get(Key(type="tools/call"), Tally()).calls,
+        "tool_calls": whole.tool_calls,
         "errors": whole.errors,
         **whole.percentiles(),
         "dropped": row["dropped"] + lost,
@@ -73,11 +73,11 @@ def totals(db: sqlite3.Connection, asked: Asked) -> Row:
 
 def series(db: sqlite3.Connection, asked: Asked, parts: int) -> list[Row]:
     """Return figures over time."""
-    whole = bounds(db, asked.where)
-    cut = spans(whole, parts)
-    counted = tallies(db, asked, whole, by=(), cut=cut)
+    reading = Reading(db, asked)
+    cut = spans(reading.whole, parts)
+    counted = reading.at_once(cut)
     none = Tally()
-    found = [(cut.start + n * cut.length, counted.get(Key(n), none)) for n in range(cut.parts)]
+    found = [(cut.start + n * cut.length, counted.get(n, none)) for n in range(cut.parts)]
     return [
         {"start": at, "end": at + cut.length, "calls": tally.calls, "errors": tally.errors, **tally.percentiles()}
         for at, tally in found
@@ -86,13 +86,13 @@ def series(db: sqlite3.Connection, asked: Asked, parts: int) -> list[Row]:
 
 def heatmap(db: sqlite3.Connection, asked: Asked, parts: int) -> list[Row]:
     """Return calls by time and latency."""
-    whole = bounds(db, asked.where)
-    cut = spans(whole, parts)
+    reading = Reading(db, asked)
+    cut = spans(reading.whole, parts)
     cells: dict[tuple[int, int], list[int]] = {}
-    for key, tally in tallies(db, asked, whole, by=(), cut=cut).items():
+    for part, tally in reading.at_once(cut).items():
         for place, of in enumerate((tally.latency, tally.latency_failed)):
             for number, calls in histogram.buckets(of):
-                cells.setdefault((key.part, _power(number)), [0, 0])[place] += calls
+                cells.setdefault((part, _power(number)), [0, 0])[place] += calls
     return [
         {
             "start": cut.start + part * cut.length,
@@ -113,8 +113,7 @@ def _power(bucket: int) -> int:
 
 def matrix(db: sqlite3.Connection, asked: Asked) -> list[Row]:
     """Return calls by tool and client."""
-    whole = bounds(db, asked.where)
-    counted = tallies(db, asked, whole, by=("type", "name", *_CLIENT), latency=False)
+    counted = Reading(db, asked).tallies(_BY_CLIENT, latency=False)
     found = [
         {
             "tool": key.name or "",
@@ -135,18 +134,17 @@ def client(name: str | None, version: str | None) -> str:
 
 def tools(db: sqlite3.Connection, asked: Asked) -> list[Row]:
     """Return every tool that was called in range or ever listed."""
-    whole = bounds(db, asked.where)
-    drawn = sparks(whole)
-    counted = _of_tools(tallies(db, asked, whole))
-    called = tallies(db, asked, whole, by=("type", "name", *_CLIENT), latency=False)
+    reading = Reading(db, asked)
+    called = reading.tallies(_BY_CLIENT, latency=False)
+    counted = _of_tools(reading.tallies(_BY_TYPE))
     spark: dict[str | None, list[int]] = {}
-    for key, tally in tallies(db, asked, whole, cut=drawn, latency=False).items():
+    for key, tally in reading.tallies(_BY_TYPE, cut=sparks(reading.whole), latency=False).items():
         if key.type == "tools/call":
             spark.setdefault(key.name, [0] * SPARKS)[key.part] += tally.calls
     previous = asked.where.previous()
     earlier: dict[str, Tally] = {}
     if previous is not None:
-        earlier = _of_tools(tallies(db, asked._replace(where=previous), bounds(db, previous)))
+        earlier = _of_tools(Reading(db, asked._replace(where=previous)).tallies(_BY_TYPE))
     clients: dict[str | None, int] = {}
     for key in called:
         if key.type == "tools/call":
@@ -197,10 +195,9 @@ def _versions(db: sqlite3.Connection, asked: Asked) -> dict[str, list[str]]:
 
 def clients(db: sqlite3.Connection, asked: Asked) -> list[Row]:
     """Return clients by name and version."""
-    whole = bounds(db, asked.where)
     counted: dict[tuple[str | None, str | None], list[Tally]] = {}
     called: dict[tuple[str | None, str | None], set[Any]] = {}
-    for key, tally in tallies(db, asked, whole, by=("type", "name", *_CLIENT)).items():
+    for key, tally in Reading(db, asked).tallies(_BY_CLIENT).items():
         who = (key.client_name, key.client_version)
         counted.setdefault(who, []).append(tally)
         if key.type == "tools/call":

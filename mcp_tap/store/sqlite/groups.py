@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import re
 import sqlite3
+from collections import Counter
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
+
+import orjson
 
 from mcp_tap.model import NotFoundError
 from mcp_tap.store import Row
 from mcp_tap.store import queries_desk as queries
 from mcp_tap.store.rows import iso, number_id
 from mcp_tap.store.sqlite.figures import SPARKS, sparks
-from mcp_tap.store.sqlite.tallies import Asked, bounds
+from mcp_tap.store.sqlite.tallies import Asked, Cut, bounds
 
 #: What differs between two texts of the same error: quoted words, ids, addresses, numbers.
 _VARYING: Final = re.compile(
@@ -47,41 +50,46 @@ class _Kind(NamedTuple):
 
 
 class _Group:
-    """What is counted of the errors of one kind."""
+    """The errors of one kind, in the order of time."""
 
     def __init__(self) -> None:
         self.pks: list[int] = []
-        self.clients: set[tuple[str | None, str | None]] = set()
-        self.connections: set[int] = set()
-        self.first_us = self.last_us = self.newest = 0
-        self.spark = [0] * SPARKS
+        self.moments: list[int] = []
+        self.connections: set[int | None] = set()
+
+
+#: All digits look the same: texts that differ by numbers are looked at once.
+_DIGITS: Final = str.maketrans("123456789", "0" * 9)
 
 
 @lru_cache(maxsize=4096)
+def _without_details(message: str) -> str:
+    return _VARYING.sub("…", message[:_LONG])
+
+
 def without_details(message: str | None) -> str | None:
     """Return an error's text with `…` for what differs from one occurrence to the next."""
-    return None if message is None else _VARYING.sub("…", message[:_LONG])
+    return None if message is None else _without_details(message.translate(_DIGITS))
 
 
 def groups(db: sqlite3.Connection, asked: Asked) -> dict[_Kind, _Group]:
     """Return the failed messages of a range by kind."""
-    drawn = sparks(bounds(db, asked.where))
+    alike: dict[tuple[Any, ...], _Group] = {}
     found: dict[_Kind, _Group] = {}
     where, values = asked.events
-    failed: Any = db.execute(queries.FAILED.format(where=where), values)
-    for pk, type_, name, reason, code, message, at_us, client, version, connection in failed:
-        kind = _Kind(type_, name, reason, code, without_details(message))
-        group = found.get(kind)
+    failed: Any = db.execute(queries.FAILED.format(source=queries.events(where), where=where), values)
+    for pk, at_us, connection, *what in failed:
+        message = what[4]
+        if message is not None:
+            what[4] = message.translate(_DIGITS)
+        seen = tuple(what)
+        group = alike.get(seen)
         if group is None:
-            group = found[kind] = _Group()
+            what[4] = without_details(message)
+            group = alike[seen] = found.setdefault(_Kind(*what), _Group())
         group.pks.append(pk)
-        group.clients.add((client, version))
-        if connection is not None:
-            group.connections.add(connection)
-        group.first_us = min(group.first_us or at_us, at_us)
-        if at_us >= group.last_us:
-            group.last_us, group.newest = at_us, pk
-        group.spark[drawn.part(at_us)] += 1
+        group.moments.append(at_us)
+        group.connections.add(connection)
     return found
 
 
@@ -89,8 +97,9 @@ def errors(db: sqlite3.Connection, asked: Asked, limit: int, replica: str) -> li
     """Return the groups of a range, most errors first."""
     found = groups(db, asked)
     every = sum(len(group.pks) for group in found.values())
-    ordered = sorted(found.items(), key=lambda item: (-len(item[1].pks), -item[1].last_us))
-    return [_row(kind, group, every, replica) for kind, group in ordered[:limit]]
+    ordered = sorted(found.items(), key=lambda item: (-len(item[1].pks), -item[1].moments[-1]))
+    cut = sparks(bounds(db, asked.where))
+    return [_row(db, kind, group, every, replica, cut) for kind, group in ordered[:limit]]
 
 
 def error(db: sqlite3.Connection, asked: Asked, group_id: str, replica: str) -> tuple[Row, list[int]]:
@@ -99,22 +108,26 @@ def error(db: sqlite3.Connection, asked: Asked, group_id: str, replica: str) -> 
     every = sum(len(group.pks) for group in found.values())
     for kind, group in found.items():
         if kind.group_id == group_id:
-            return _row(kind, group, every, replica), group.pks
+            return _row(db, kind, group, every, replica, sparks(bounds(db, asked.where))), group.pks
     raise NotFoundError(
         f'no group of errors "{group_id}"', hint="it may lie outside of the time range:  mcp-tap errors"
     )
 
 
-def _row(kind: _Kind, group: _Group, every: int, replica: str) -> Row:
+def _row(db: sqlite3.Connection, kind: _Kind, group: _Group, every: int, replica: str, cut: Cut) -> Row:
+    connections = group.connections - {None}
+    those = orjson.dumps([*connections]).decode()
+    clients = {(name, version) for _, name, version in db.execute(queries.CLIENTS_OF, (those,))}
+    spark = Counter(map(cut.part, group.moments))
     return {
         "group_id": kind.group_id,
         **kind._asdict(),
         "count": len(group.pks),
         "share": len(group.pks) / every,
-        "clients": len(group.clients),
-        "sessions": len(group.connections),
-        "first": iso(group.first_us),
-        "last": iso(group.last_us),
-        "spark": group.spark,
-        "message_id": number_id("smg_", replica, group.newest),
+        "clients": len(clients) + (None in group.connections),
+        "sessions": len(connections),
+        "first": iso(group.moments[0]),
+        "last": iso(group.moments[-1]),
+        "spark": [spark[part] for part in range(SPARKS)],
+        "message_id": number_id("smg_", replica, group.pks[-1]),
     }

@@ -186,7 +186,7 @@ def events(
     if kinds is not None:
         sql += f" AND timeline.kind IN ({', '.join('?' * len(kinds))})"
         values = (*values, *sorted(kinds))
-    listing = Listing(queries.EVENTS, "timeline.pk", key, (sql, values))
+    listing = Listing(queries.events(sql), "timeline.pk", key, (sql, values))
     name = paging.before if paging.after is None else paging.after
     place = None
     if name is not None:

@@ -117,12 +117,13 @@ class Reader:
     async def changes(self, after: int, limit: int = 500, *, where: Filter = ALL) -> tuple[list[Row], int]:
         """Return the rows of `events` inserted or updated after a change number, and the number to go on from."""
         sql, values = where.events(self._session_key)
+        changed = queries_desk.CHANGES.format(source=queries_desk.events(sql), where=sql)
 
         def read(db: sqlite3.Connection) -> tuple[list[Row], int]:
             upto = db.execute(queries_desk.CHANGES_TO, (after, limit)).fetchone()[0]
             if upto is None:
                 return [], after
-            return rows(db, queries_desk.CHANGES.format(where=sql), (after, upto, *values)), upto
+            return rows(db, changed, (after, upto, *values)), upto
 
         return await self._pool.run(read)
 

@@ -10,6 +10,8 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
+import orjson
+
 from mcp_tap.store import Row
 from mcp_tap.store import queries_desk as queries
 from mcp_tap.store.filters import Condition, Filter
@@ -70,12 +72,14 @@ class Tally:
         "exact",
         "last_us",
         "streak",
+        "tool_calls",
     )
 
     def __init__(self) -> None:
         self.calls = 0
         self.errors = 0
         self.last_us = 0
+        self.tool_calls = 0  # where they were counted at once
         self.streak = 0  # how many of the newest ones failed
         self.exact = True
         self._durations: list[int] = []
@@ -100,6 +104,16 @@ class Tally:
             self._latency += other._latency
             self._latency_failed += other._latency_failed
             self.exact = self.exact and other.exact
+
+    def add_at_once(self, calls: int, errors: int, tool_calls: int, durations: str, failed: str) -> None:
+        """Add calls whose latencies are a JSON array, as are the marks of those that failed."""
+        self._join(calls, errors, 0, 0)
+        self.tool_calls += tool_calls
+        read = orjson.loads(durations)
+        if errors:
+            marked = zip(read, orjson.loads(failed), strict=True)
+            self._failed += [each for each, mark in marked if mark and each is not None]
+        self._durations += [each for each in read if each is not None] if None in read else read
 
     def add_counted(self, calls: int, errors: int, last_us: int, streak: int, latency: Any, failed: Any) -> None:
         """Add what was counted ahead."""
@@ -192,42 +206,91 @@ def bounds(db: sqlite3.Connection, where: Filter) -> Range:
 # ------------------------------------------------------------------------------------------------------- counting
 
 
-def tallies(
-    db: sqlite3.Connection,
-    asked: Asked,
-    whole: Range,
-    *,
-    by: tuple[str, ...] = ("type", "name"),
-    cut: Cut | None = None,
-    latency: bool = True,
-) -> dict[Key, Tally]:
-    """Return the calls of a range, counted by some of `Key` and, with ``cut``, by part of the range.
+class Reading:
+    """The calls of a range, to be counted in several ways: lines are read once."""
 
-    Without ``latency`` only counts and times are right.
-    """
-    found: dict[Key, Tally] = {}
-    clients = "client_name" in by or any(term.key == "client" for term in asked.where.terms)
-    names: dict[str, int] = {}
-    if asked.counted_ahead(clients=clients):
-        names = {
-            name: length
-            for name, length in (CLIENT_SPANS if clients else SPANS).items()
-            if cut is None or not (cut.length % length or cut.start % length)
-        }
-    for name, piece in _pieces(db, whole, names):
-        if name is None:
-            add_calls(found, calls(db, asked, piece, by), by, cut)
-        else:
-            _add_counted(db, found, asked, name, piece, by, cut, latency=latency)
-    return found
+    def __init__(self, db: sqlite3.Connection, asked: Asked, whole: Range | None = None) -> None:
+        self.whole = bounds(db, asked.where) if whole is None else whole
+        self._db = db
+        self._asked = asked
+        self._read: dict[tuple[Range, tuple[str, ...]], list[tuple[Any, ...]]] = {}
+
+    def tallies(self, by: tuple[str, ...], *, cut: Cut | None = None, latency: bool = True) -> dict[Key, Tally]:
+        """Return the calls counted by some of `Key` and, with ``cut``, by part of the range.
+
+        Without ``latency`` only counts and times are right.
+        """
+        found: dict[Key, Tally] = {}
+        for name, piece in self._pieces(cut, clients="client_name" in by):
+            if name is None:
+                add_calls(found, self._calls(piece, by), by, cut)
+            else:
+                _add_counted(self._db, found, self._asked, name, piece, by, cut, latency=latency)
+        return found
+
+    def at_once(self, cut: Cut | None = None) -> dict[int, Tally]:
+        """Return all calls by part of the range. Without a word about tools or streaks, and quicker for that."""
+        found: dict[Key, Tally] = {}
+        for name, piece in self._pieces(cut, clients=False):
+            if name is not None:
+                counted: dict[Key, Tally] = {}
+                _add_counted(self._db, counted, self._asked, name, piece, ("type",), cut, latency=True)
+                for key, tally in counted.items():
+                    whole = _tally(found, Key(key.part))
+                    whole.add(tally)
+                    whole.tool_calls += tally.calls if key.type == "tools/call" else 0
+                continue
+            where, values = self._asked.apart_from_time
+            sql = queries.CALLS_AT_ONCE.format(source=queries.events(where), where=where)
+            for part, each in _parts(piece, cut):
+                row = self._db.execute(sql, (iso(each.start), iso(each.end), *values)).fetchone()
+                if row[0]:
+                    _tally(found, Key(part)).add_at_once(*row)
+        return {key.part: tally for key, tally in found.items()}
+
+    def _calls(self, piece: Range, by: tuple[str, ...]) -> list[tuple[Any, ...]]:
+        for (read, columns), rows in self._read.items():
+            if read == piece and columns[: len(by)] == by:
+                return rows if columns == by else [(*row[: len(by)], *row[-3:]) for row in rows]
+        rows = self._read[piece, by] = calls(self._db, self._asked, piece, by)
+        return rows
+
+    def _pieces(self, cut: Cut | None, *, clients: bool) -> Iterator[tuple[str | None, Range]]:
+        clients = clients or any(term.key == "client" for term in self._asked.where.terms)
+        names: dict[str, int] = {}
+        if self._asked.counted_ahead(clients=clients):
+            names = {
+                name: length
+                for name, length in (CLIENT_SPANS if clients else SPANS).items()
+                if cut is None or not (cut.length % length or cut.start % length)
+            }
+        return _pieces(self._db, self.whole, names)
 
 
 def calls(db: sqlite3.Connection, asked: Asked, piece: Range, by: tuple[str, ...]) -> list[tuple[Any, ...]]:
     """Return every call of a piece of time in its order: what it is counted under, at_us, failed, duration_us."""
     where, values = asked.apart_from_time
-    named = ", ".join(queries.CALL_COLUMNS[each] for each in by) or "NULL"
-    sql = queries.CALLS.format(by=named, where=where)
-    return db.execute(sql, (iso(piece.start), iso(piece.end), *values)).fetchall()
+    clients = "client_name" in by
+    columns = [f"timeline.{each}" for each in by if not each.startswith("client")]
+    named = "".join(f"{column}, " for column in [*columns, *(["timeline.connection"] if clients else [])])
+    sql = queries.CALLS.format(columns=named, source=queries.events(where), where=where)
+    read = db.execute(sql, (iso(piece.start), iso(piece.end), *values)).fetchall()
+    if not clients:
+        return read
+    # a lookup for each connection instead of a join for each call
+    those = orjson.dumps([each for each in {row[-4] for row in read} if each is not None]).decode()
+    who = {pk: (name, version) for pk, name, version in db.execute(queries.CLIENTS_OF, (those,))}
+    return [(*row[:-4], *who.get(row[-4], (None, None)), *row[-3:]) for row in read]
+
+
+def _parts(piece: Range, cut: Cut | None) -> Iterator[tuple[int, Range]]:
+    """Divide a piece at the borders of the parts."""
+    if cut is None:
+        yield 0, piece
+        return
+    for part in range(cut.part(piece.start), cut.part(piece.end - 1) + 1):
+        start = cut.start + part * cut.length
+        yield part, Range(max(piece.start, start), min(piece.end, start + cut.length))
 
 
 def add_calls(
@@ -235,7 +298,7 @@ def add_calls(
 ) -> None:
     """Count calls as `calls` gave them."""
     grouped: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
-    width = max(1, len(by))
+    width = len(by)
     if cut is None:
         for row in read:
             key = row[:width]
