@@ -68,7 +68,8 @@ def pictures(scene: Scene) -> list[Picture]:
 def _worst_session(scene: Scene) -> tuple[str, str]:
     """Return the session with the most errors, and the second of its failed messages."""
     (row,) = scene.tap.rows(
-        "select connection_id, session_id from sessions where client_name = 'desk-assistant' order by errors desc limit 1"
+        "select connection_id, session_id from sessions"
+        " where client_name = 'desk-assistant' order by errors desc limit 1"
     )
     failed = scene.tap.rows(
         f"select event_id from events where connection_id = '{row['connection_id']}' and status = 'failed' order by seq"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -207,9 +208,11 @@ def in_thread(work: Any) -> None:
 
 
 @contextlib.contextmanager
-def scene(file: Path, *options: str, seconds: float = 0.05) -> Iterator[Scene]:
-    """Run stage and tap."""
-    with Stage(seconds) as stage, running(stage.url, file, *options) as tap:
+def scene(
+    file: Path, *options: str, seconds: float = 0.05, environment: dict[str, str] | None = None
+) -> Iterator[Scene]:
+    """Run stage and tap; ``environment`` is added to the tap's."""
+    with Stage(seconds) as stage, running(stage.url, file, *options, env=os.environ | (environment or {})) as tap:
         playing = Scene(stage, tap)
         try:
             yield playing

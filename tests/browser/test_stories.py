@@ -14,7 +14,7 @@ from .conftest import Watched
 from .stage import HOSTILE, Client, Scene
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Locator, Page
+    from playwright.sync_api import Locator, Page
 
 
 @pytest.fixture
@@ -110,7 +110,8 @@ def test_a_pending_call_turns_into_its_outcome_and_nothing_is_missed(
     pill = session.locator("[data-pill]")
     expect(pill).to_contain_text("1 new event")
     after = second.bounding_box()
-    assert before is not None and after is not None
+    assert before is not None
+    assert after is not None
     assert before["y"] == after["y"]
     pill.click()
     expect(session.locator("tr[data-row]", has_text="search_products")).to_have_count(2)
@@ -134,10 +135,10 @@ def test_hostile_output_is_shown_and_does_nothing(stage: Scene, page: Page, expe
     expect(panel).to_be_hidden()
     page.locator("tr[data-row]", has_text="long").locator("a").first.click()
     expect(panel).to_contain_text("tools/call long")
+    hostile = page.locator("tr[data-row]", has_text="hostile").get_attribute("data-event")
+    session = page.url.split("?")[0]
     for view in ("pretty", "raw", "network", "timing", "related"):
-        page.goto(
-            f"{page.url.split('?')[0].split('#')[0]}?event={page.locator('tr[data-row]', has_text='hostile').get_attribute('data-id')}&view={view}"
-        )
+        page.goto(f"{session}?event={hostile}&view={view}")
         expect(panel).to_be_visible()
     assert page.evaluate("window.owned") is None
     assert page.evaluate("document.querySelectorAll('main script, main img, main iframe').length") == 0
