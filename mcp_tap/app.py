@@ -187,7 +187,7 @@ async def _reader(settings: Settings) -> Reader:
 
 def application(desk: Desk) -> ASGIApp:
     """Return the whole desk: probes, API, pages, and what these load, behind its guard."""
-    static = Mount("/static", StaticFiles(packages=[("mcp_tap.ui", "static")]), name="static")
+    static = Mount("/static", StaticFiles(packages=[("mcp_tap.ui", "static")]), name="static", middleware=pages.PACKED)
 
     def refused(request: Request, error: TapError) -> Response:
         return refuse(desk, request, error)
@@ -206,7 +206,7 @@ def _desk(settings: Settings, reader: Reader, recorder: Recorder | None = None) 
         if recorder is None:
             return Recording(on=False)
         spool = recorder.spool
-        return Recording(True, spool.failing, recorder.dropped, spool.lost, recorder.streams)
+        return Recording(True, spool.failing, recorder.dropped, spool.lost, recorder.streams, recorder.overhead_us)
 
     return Desk(
         reader=reader,
@@ -317,6 +317,7 @@ class _Window:
             errors=self._errors,
             p95_ms=latencies[int(len(latencies) * 0.95)] / 1000 if len(latencies) >= 20 else None,
             dropped=recorder.dropped + recorder.spool.lost,
+            overhead_ms=None if recorder.overhead_us is None else recorder.overhead_us / 1000,
         )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Route
 
 from mcp_tap.api.desk import Desk
@@ -15,6 +17,7 @@ from mcp_tap.ui.pages import (
     live,
     message,
     overview,
+    patterns,
     session,
     sessions,
     slow,
@@ -40,9 +43,15 @@ PAGES: Final = (
     Page("/slow", "slow", slow.page, since="24h"),
     Page("/connections", "connections", connections.page),
     Page("/connections/{connection}", "connection", connections.one),
+    Page("/_patterns", "patterns", patterns.page),
 )  # fmt: skip
+
+#: Pages and their files are read through port-forwards, too. Not for the live stream: it would wait for more.
+PACKED: Final = (Middleware(GZipMiddleware, compresslevel=5),)
 
 
 def routes(desk: Desk) -> list[Route]:
     """Return the routes of all pages."""
-    return [Route(page.path, endpoint(desk, page), name=page.name, methods=["GET"]) for page in PAGES]
+    return [
+        Route(page.path, endpoint(desk, page), name=page.name, methods=["GET"], middleware=PACKED) for page in PAGES
+    ]

@@ -167,7 +167,7 @@ class Rows {
       if (resource.object === "session.connection") remember(resource);
       if (resource.object === "session.connection" && this.page === "session") this.redraw();
       if (this.paused) {
-        this.held.set(resource.id, resource);
+        if (resource.object !== "session.connection") this.held.set(resource.id, resource);
         continue;
       }
       const row = this.find(resource);

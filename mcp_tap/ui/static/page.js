@@ -67,10 +67,11 @@ document.addEventListener("click", (event) => {
   }
 });
 document.addEventListener("keydown", (event) => {
-  const menu = event.key === "Escape" && event.target instanceof Element ? event.target.closest("details.menu[open]") : null;
+  const menu = event.key === "Escape" ? all("details.menu[open]")[0] : undefined;
   if (!menu) return;
   menu.removeAttribute("open");
   menu.querySelector("summary")?.focus();
+  event.preventDefault(); // of two things that are open only one closes
 });
 
 document.addEventListener("rows-shown", (event) => showTimes(event.target instanceof Element ? event.target : document));
