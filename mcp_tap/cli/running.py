@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from dataclasses import replace
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from mcp_tap.cli import flags
+
+if TYPE_CHECKING:
+    from mcp_tap.config import Address
 
 
 @click.command()
@@ -58,10 +62,25 @@ def open_(*, recording: str, admin_listen: str | None, file: str | None, debug: 
     FILE is a path or the URL of a store. A recording that is being written may be opened, too.
     """
     url = recording if "://" in recording else f"sqlite:///{recording}"
-    settings = flags.load(file, {"record.store": url, "admin.listen": admin_listen}).settings
+    loaded = flags.load(file, {"record.store": url, "admin.listen": admin_listen})
+    settings = loaded.settings
+    if loaded.origins["admin.listen"] == "default":  # where a tap is running it has that port, and its own desk
+        settings = replace(settings, admin=replace(settings.admin, listen=_free(settings.admin.listen)))
     from mcp_tap import app
+    from mcp_tap.store.sqlite.file import frozen, location
 
+    if frozen(location(url)):
+        click.echo("note: the directory cannot be written, so what is written meanwhile does not appear", err=True)
     return app.serve_file(settings)
+
+
+def _free(address: Address) -> Address:
+    """Return the address, with a port that the system chooses where its own is taken."""
+    try:
+        socket.create_server((address.host, address.port)).close()
+    except OSError:
+        return address._replace(port=0)
+    return address
 
 
 @click.command()

@@ -192,6 +192,16 @@ def size(path: Path) -> int:
 # -------------------------------------------------------------------------------------------------------- reading
 
 
+def frozen(path: Path) -> bool:
+    """Whether the recording at ``path`` can only be read as what never changes.
+
+    Readers share memory with the writer through a file beside the recording (https://www.sqlite.org/wal.html §4). It
+    cannot be made in a directory without the right to write, and without a log nothing is missing in the file.
+    """
+    beside = (Path(f"{path}{end}") for end in ("-wal", "-shm"))
+    return not os.access(path.parent, os.W_OK) and not any(each.exists() for each in beside)
+
+
 def connect_readonly(path: Path) -> sqlite3.Connection:
     """Return a connection that can only read the recording at ``path``, whether or not a writer is at work."""
     if not path.exists():
@@ -204,8 +214,11 @@ def connect_readonly(path: Path) -> sqlite3.Connection:
         raise StoreError(f"{path} is a directory, not a recording", hint=f"try:  --store sqlite:///{path}/tap.db")
     db: sqlite3.Connection | None = None
     try:
-        db = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=_BUSY_TIMEOUT, isolation_level=None)
+        how = "mode=ro&immutable=1" if frozen(path) else "mode=ro"
+        db = sqlite3.connect(f"{path.as_uri()}?{how}", uri=True, timeout=_BUSY_TIMEOUT, isolation_level=None)
         check(db, path, writing=False)
+        db.execute("PRAGMA cache_size = -16384")
+        db.execute("PRAGMA temp_store = MEMORY")
     except BaseException as error:
         if db is not None:
             db.close()
