@@ -34,6 +34,8 @@ FOLD: Final = 24.0
 #: More folds than this are drawn in the small picture only: in every line they would be a hatching, and a long page.
 BREAKS: Final = 8
 
+TICK: Final = 1.5
+
 #: So many SSE events of one answer are ticks; they are spread over all of them where there are more.
 TICKS: Final = 120
 
@@ -194,6 +196,8 @@ def _break_lines(axis: Axis, height: int) -> Iterator[Element]:
 def _rects(of: Bar, axis: Axis, y: float, height: float) -> Iterator[Element]:
     bad = "bad " if of.bad else ""
     begin = axis(of.begin)
+    if 0 <= begin <= WIDTH:
+        begin = min(begin, WIDTH - LEAST)  # the last one can be seen, too
     if of.waiting:
         # until now: the reader sees that it is not over
         right = WIDTH if of.end is None else axis(of.end)
@@ -220,17 +224,14 @@ def _rects(of: Bar, axis: Axis, y: float, height: float) -> Iterator[Element]:
                 yield rect
     for tick in _spread(of.ticks):
         place = axis(tick)
-        if rect := _rect(place - 0.75, place + 0.75, y - 2, height + 4, "tick"):
+        if rect := _rect(place - TICK / 2, place + TICK / 2, y - 2, height + 4, "tick"):
             yield rect
 
 
 def _rect(left: float, right: float, y: float, height: float, kind: str) -> Element | None:
     left, right = max(left, 0.0), min(right, float(WIDTH))
     if right - left < 0.01:
-        if not 0 <= left <= WIDTH or right < left:
-            return None
-        left = min(left, WIDTH - LEAST)
-        right = left + LEAST
+        return None
     return element("rect", x=left, y=y, width=right - left, height=height, class_=kind)
 
 
@@ -266,6 +267,7 @@ def minimap(bars: Sequence[Bar], axis: Axis, *, title: str) -> Markup:
         height = 5 + share * (MINI - 15)
         place = (round(left), round(height), each.bad)
         kind = "bad recv" if each.bad else "pending" if each.waiting else "recv"
+        left = min(left, WIDTH - LEAST)
         rect = _rect(left, max(right, left + LEAST), MINI - 8 - height, height, kind)
         if rect and place not in seen:
             seen.add(place)
