@@ -151,9 +151,9 @@ async def _serve_file(settings: Settings) -> int:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    sockets = _desk_sockets(settings.admin.listen)
     reader = await _reader(settings)
     try:
+        sockets = _desk_sockets(settings.admin.listen)
         admin = replace(settings.admin, listen=Address(settings.admin.listen.host, sockets[0].getsockname()[1]))
         desk = _desk(replace(settings, admin=admin), reader)
         server = _Server(application(desk))
