@@ -1,4 +1,4 @@
-"""The words of the pages of figures: rules, shares, addresses, offsets."""
+"""The words of the pages of figures: rules, shares, addresses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from markupsafe import Markup
 from mcp_tap.store import Row
 from mcp_tap.store.health import ENOUGH
 from mcp_tap.ui import charts
-from mcp_tap.ui.text import counted, duration, harmless
+from mcp_tap.ui.text import counted, harmless
 
 __all__ = ["ENOUGH", "percent"]
 
@@ -74,25 +74,11 @@ def spark(counts: list[int], total: int, noun: str = "call") -> Markup:
     return charts.spark(counts, f"{counted(total, noun)} over time")
 
 
-def offset(ms: float | None) -> str:
-    """Return how far one line is from another: -3.8 s, 0, +42 ms."""
-    if not ms:
-        return "0"
-    sign = "\N{MINUS SIGN}" if ms < 0 else "+"
-    return f"{sign}{duration(abs(ms))}"
-
-
 def times_median(factor: float) -> str:
     """Return how a latency compares with the median: 12-fold, 1.5-fold, or as usual."""
     if 0.8 <= factor <= 1.25:
         return "as usual"
     return f"{factor:,.1f}-fold" if factor < 9.95 else f"{factor:,.0f}-fold"
-
-
-def lines(text: str, most: int = 4000) -> str:
-    """Return foreign text with its line ends, everything else in it harmless; at most ``most`` characters."""
-    shown = "\n".join(harmless(line) for line in text[:most].splitlines())
-    return f"{shown}…" if len(text) > most else shown
 
 
 def value(of: Any) -> str:

@@ -150,14 +150,14 @@ def test_overview_says_whether_it_is_fine(morning: Get) -> None:
     }
     assert shown["Calls"].startswith("47 40 of tools")
     assert shown["Error rate"] == "13 % 6 errors"
-    assert re.fullmatch(r"1\.84 s p50 .* · p99 2\.34 s", shown["p95 latency"])
+    assert re.fullmatch(r"890 ms p50 .* · p99 2\.34 s", shown["p95 latency"])
     assert shown["Active sessions"] == "2 of 5 sessions"
     for name in ("latency", "calls", "heatmap"):
         figure = document.one("figure", data_test=f"chart-{name}")
         assert figure.one("details").all("tr"), "the table behind the chart"
     assert "Streams that last by design are left out." in document.one("figure", data_test="chart-latency").text
     parts = document.one("section", data_test="shares").all("li")
-    assert parts[0].text == "busy@1.0 31 · 69 %"
+    assert parts[0].text == "busy@1.0 31 · 66 %"
     assert parts[0].one("a").attributes["href"] == "/?q=client:busy@1.0"
     assert len(document.one("section", data_test="newest-sessions").all("tr", data_row="")) == 5
     assert len(document.one("section", data_test="newest-errors").all("tr", data_row="")) == 5
@@ -261,10 +261,10 @@ def test_errors_stand_in_groups_with_what_was_around_them(morning: Get) -> None:
     around = occurrences[0].all("li")
     minus = "\N{MINUS SIGN}"
     assert [line.one("span", class_="offset").text for line in around] == [
-        f"{minus}3 min 0 s", f"{minus}2 min 0 s", f"{minus}60 s", "0", "+60 s", "+2 min 0 s", "+3 min 0 s",
+        f"{minus}3 min 0 s", f"{minus}2 min 0 s", f"{minus}60 s", "0 ms", "+60 s", "+2 min 0 s", "+3 min 0 s",
     ]  # fmt: skip
     assert around[3].attributes == {"class": "now", "aria-current": "true"}
-    assert around[3].all("span", class_="err")[-1].text == "✕ tool error"
+    assert around[3].one("span", class_="err").text == "✕ tool error"
 
 
 def test_no_error_is_good_news(morning: Get) -> None:
@@ -302,6 +302,16 @@ def test_connections_have_what_stands_between(morning: Get) -> None:
 def test_a_wrong_filter_is_refused_in_words(morning: Get, path: str) -> None:
     refused = page(morning, f"{path}?q=tol:x", 400)
     assert "did you mean tool:?" in refused.one("div", data_test="refused").text
+
+
+def test_the_pattern_page_shows_every_element(morning: Get) -> None:
+    document = page(morning, "/_patterns")
+    assert {figure.attributes["data-test"] for figure in document.all("figure")} == {
+        "chart-latency", "chart-calls", "chart-heatmap", "chart-nothing",
+    }  # fmt: skip
+    states = {node.attributes["data-state"] for node in document.all("span") if "data-state" in node.attributes}
+    assert states == {"active", "quiet", "ended"}
+    assert len(document.one("table", data_test="messages").all("tr", data_status="failed")) == 3
 
 
 # --------------------------------------------------------------------------------------------------- hostile names
