@@ -43,8 +43,8 @@ DAY = 24 * HOUR
 NOW_US = 1_777_648_800 * SECOND + 20 * 60 * SECOND
 DAYS = 30
 
-#: A quarter of an hour with 100,000 calls, two days before the end.
-BUSY_FROM_US = NOW_US - 2 * DAY
+#: A quarter of an hour with 100,000 calls, more than two days before the end.
+BUSY_FROM_US = NOW_US - 2 * DAY - 5 * HOUR
 BUSY_US = 15 * 60 * SECOND
 BUSY_CALLS = 100_000
 
@@ -193,7 +193,7 @@ class _Month:
         plan = [
             (at, max(1, int(chance.expovariate(1 / per_session))), chance.randint(1, 40) * 60 * SECOND) for at in starts
         ]
-        plan.append((NOW_US - 3 * HOUR, 1000, HOUR))
+        plan.append((NOW_US - 3 * HOUR, 1000, HOUR))  # a long one
         plan += [(BUSY_FROM_US, int(busy / 200 / 0.82), BUSY_US - SECOND)] * (200 if busy else 0)
         plan.sort()
         waiting: list[tuple[Event, list[Body], list[ToolSeen]]] = []

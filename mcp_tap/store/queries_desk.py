@@ -107,9 +107,11 @@ FROM {{source}} WHERE {_BETWEEN}
 """
 
 #: The same of hours and days that were counted ahead. All that a condition can name here is in the one table.
-TALLIES: Final = """
-SELECT {by} start_us, calls, errors, last_us, streak, {latency} FROM tally AS timeline
-WHERE span = ? AND start_us >= ? AND start_us < ? AND {where} ORDER BY start_us
+_COUNTED: Final = "FROM tally AS timeline WHERE span = ? AND start_us >= ? AND start_us < ? AND {where}"
+TALLIES: Final = f"SELECT {{by}}, calls, errors, last_us, streak, latency, latency_failed {_COUNTED} ORDER BY start_us"
+#: Their sums, for which no latency is read.
+TALLIES_TOGETHER: Final = f"""
+SELECT {{by}}, sum(calls), sum(errors), max(last_us), 0, NULL, NULL {_COUNTED} GROUP BY {{by}}
 """
 FOLDED: Final = "SELECT start_us FROM folded WHERE span = ? AND start_us >= ? AND start_us < ? ORDER BY start_us"
 

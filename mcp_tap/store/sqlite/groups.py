@@ -6,6 +6,7 @@ import hashlib
 import re
 import sqlite3
 from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -99,7 +100,8 @@ def errors(db: sqlite3.Connection, asked: Asked, limit: int, replica: str) -> li
     every = sum(len(group.pks) for group in found.values())
     ordered = sorted(found.items(), key=lambda item: (-len(item[1].pks), -item[1].moments[-1]))
     cut = sparks(bounds(db, asked.where))
-    return [_row(db, kind, group, every, replica, cut) for kind, group in ordered[:limit]]
+    clients = _clients(db, (group for _, group in ordered[:limit]))
+    return [_row(kind, group, every, replica, cut, clients) for kind, group in ordered[:limit]]
 
 
 def error(db: sqlite3.Connection, asked: Asked, group_id: str, replica: str) -> tuple[Row, list[int]]:
@@ -108,24 +110,35 @@ def error(db: sqlite3.Connection, asked: Asked, group_id: str, replica: str) -> 
     every = sum(len(group.pks) for group in found.values())
     for kind, group in found.items():
         if kind.group_id == group_id:
-            return _row(db, kind, group, every, replica, sparks(bounds(db, asked.where))), group.pks
+            cut = sparks(bounds(db, asked.where))
+            return _row(kind, group, every, replica, cut, _clients(db, [group])), group.pks
     raise NotFoundError(
         f'no group of errors "{group_id}"', hint="it may lie outside of the time range:  mcp-tap errors"
     )
 
 
-def _row(db: sqlite3.Connection, kind: _Kind, group: _Group, every: int, replica: str, cut: Cut) -> Row:
-    connections = group.connections - {None}
-    those = orjson.dumps([*connections]).decode()
-    clients = {(name, version) for _, name, version in db.execute(queries.CLIENTS_OF, (those,))}
+def _clients(db: sqlite3.Connection, of: Iterable[_Group]) -> dict[int | None, tuple[str | None, str | None]]:
+    """Return the clients of all connections that some groups have errors of."""
+    those = orjson.dumps([*set[int | None]().union(*(group.connections for group in of)) - {None}]).decode()
+    return {pk: (name, version) for pk, name, version in db.execute(queries.CLIENTS_OF, (those,))}
+
+
+def _row(
+    kind: _Kind,
+    group: _Group,
+    every: int,
+    replica: str,
+    cut: Cut,
+    clients: dict[int | None, tuple[str | None, str | None]],
+) -> Row:
     spark = Counter(map(cut.part, group.moments))
     return {
         "group_id": kind.group_id,
         **kind._asdict(),
         "count": len(group.pks),
         "share": len(group.pks) / every,
-        "clients": len(clients) + (None in group.connections),
-        "sessions": len(connections),
+        "clients": len(set(map(clients.get, group.connections))),
+        "sessions": len(group.connections - {None}),
         "first": iso(group.moments[0]),
         "last": iso(group.moments[-1]),
         "spark": [spark[part] for part in range(SPARKS)],

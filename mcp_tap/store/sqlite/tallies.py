@@ -118,8 +118,10 @@ class Tally:
     def add_counted(self, calls: int, errors: int, last_us: int, streak: int, latency: Any, failed: Any) -> None:
         """Add what was counted ahead."""
         self._join(calls, errors, last_us, streak)
-        self._latency += histogram.unpack(latency)
-        self._latency_failed += histogram.unpack(failed)
+        if latency is not None:
+            self._latency += histogram.unpack(latency)
+        if failed is not None:
+            self._latency_failed += histogram.unpack(failed)
         self.exact = False
 
     def _join(self, calls: int, errors: int, last_us: int, streak: int) -> None:
@@ -331,17 +333,18 @@ def _add_counted(
     latency: bool,
 ) -> None:
     where, values = asked.apart_from_time
-    sql = queries.TALLIES.format(
-        by="".join(f"{each}, " for each in by),
-        latency="latency, latency_failed" if latency else "NULL, NULL",
-        where=where.replace("connection.", "timeline."),
-    )
-    for *key, start_us, n, errors, last_us, streak, spread, failed in db.execute(
-        sql, (span, piece.start, piece.end, *values)
-    ):
-        part = 0 if cut is None else cut.part(start_us)
-        tally = _tally(found, Key(part, **dict(zip(by, key, strict=True))))
-        tally.add_counted(n, errors, last_us, streak, spread, failed)
+    form = queries.TALLIES if latency else queries.TALLIES_TOGETHER
+    # a number alone would name a column in GROUP BY
+    part = "start_us * 0" if cut is None else f"(start_us - {cut.start}) / {cut.length}"
+    sql = form.format(by=", ".join([part, *by]), where=where.replace("connection.", "timeline."))
+    width = 1 + len(by)
+    seen: dict[tuple[Any, ...], Tally] = {}
+    for row in db.execute(sql, (span, piece.start, piece.end, *values)):
+        key = row[:width]
+        tally = seen.get(key)
+        if tally is None:
+            tally = seen[key] = _tally(found, Key(key[0], **dict(zip(by, key[1:], strict=True))))
+        tally.add_counted(*row[width:])
 
 
 def _tally(found: dict[Key, Tally], key: Key) -> Tally:
