@@ -47,7 +47,7 @@ def curl(event: Row, connection: Row | None, url: str) -> str:
 def _target(event: Row, url: str, comments: list[str]) -> str:
     """Return the URL: the recorded path at the given origin."""
     origin = urlsplit(url)
-    path = event.get("path") or ""
+    path = (event.get("path") or "").replace("\0", "")
     if "••••" in path:
         comments.append("values in the query of the URL were not recorded: put them in where dots stand")
     return f"{origin.scheme}://{origin.netloc}{path}" if path.startswith("/") else url

@@ -156,7 +156,7 @@ class Tail:
         if self._reached is None:
             newest = (await self._desk.reader.facts())["change"]
             self._reached = self._reached or _Reached(newest, newest)  # several may have waited for it
-        reading.put(b"retry: 1000\n\n" + message("status", self._told_status()))
+        reading.put(b"retry: 1000\n" + message("status", self._told_status()))
         if after is not None:
             await self._repeat(reading, after, max(self._reached))
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx
 from starlette.types import ASGIApp
@@ -44,11 +44,26 @@ def client(asked: ASGIApp, **options: Any) -> httpx.AsyncClient:
 
 
 class Asking:
-    """Questions to one recording, each with a desk of its own."""
+    """Questions to one recording: each to a desk of its own, or all to one as long as it is entered."""
 
     def __init__(self, path: Path, **values: Any) -> None:
         self.path = path
         self.values = values
+        self._runner: asyncio.Runner | None = None
+        self._open = AsyncExitStack()
+        self._application: ASGIApp | None = None
+
+    def __enter__(self) -> Self:
+        self._runner = asyncio.Runner()
+        of = self._runner.run(self._open.enter_async_context(desk(self.path, **self.values)))
+        self._application = application(of)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._runner is not None
+        self._runner.run(self._open.aclose())
+        self._runner.close()
+        self._runner = self._application = None
 
     def answer(self, url: str, **options: Any) -> httpx.Response:
         """Return the whole answer to GET, or to the ``method`` among the options."""
@@ -68,12 +83,16 @@ class Asking:
 
     def within(self, work: Callable[[httpx.AsyncClient], Awaitable[T]]) -> T:
         """Do several questions of one client."""
+        if self._runner is None:
+            with self:
+                return self.within(work)
 
-        async def run() -> T:
-            async with desk(self.path, **self.values) as of, client(application(of)) as http:
+        async def ask() -> T:
+            assert self._application is not None
+            async with client(self._application) as http:
                 return await work(http)
 
-        return asyncio.run(run())
+        return self._runner.run(ask())
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
