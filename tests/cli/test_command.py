@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from importlib import metadata
@@ -12,6 +13,7 @@ import click
 import pytest
 
 from mcp_tap import __version__, cli
+from mcp_tap.store.filters import KEYS
 from tests.cli.ran import mcp_tap
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "cli.md"
@@ -154,6 +156,28 @@ def test_the_document_has_every_flag_and_no_other(verb: str) -> None:
     }  # fmt: skip
     rows = re.findall(r"^\| (`.*?`) \| ", sections()[verb], flags=re.MULTILINE)
     assert {flag for row in rows for flag in re.findall(r"(?<![\w-])--?[a-z][a-z0-9-]*", row)} == flags - {"--debug"}
+
+
+def test_the_document_has_every_key_of_the_filter_language() -> None:
+    part = DOCUMENT.read_text().partition("\n## Filters\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+):` \| (.*) \| `(.*)` \|$", part, flags=re.MULTILINE)
+    assert rows == [(name, key.help, key.example) for name, key in KEYS.items()]
+
+
+def examples() -> list[str]:
+    """Return each command that the document shows, without where its output goes."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", DOCUMENT.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return [line.partition(" > ")[0] for block in blocks for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("example", examples())
+def test_the_examples_of_the_document_run(example: str, recording: str, capsys: pytest.CaptureFixture[str]) -> None:
+    name, verb, *words = shlex.split(example)
+    assert name == "mcp-tap"
+    once = ["--once"] if verb == "tail" else []
+    words = ["2" if word == "12" else word for word in words]  # this recording has no twelve sessions
+    ran = mcp_tap(capsys, verb, *once, "--store", recording, *words)
+    assert ran.status in ({0, 1} if verb == "check" else {0}), ran.err
 
 
 def test_the_document_has_every_exit_status() -> None:
