@@ -160,8 +160,8 @@ ORDER BY timeline.pk DESC LIMIT 200
 
 #: Failed messages, for their groups.
 FAILED: Final = """
-SELECT timeline.pk, timeline.at_us, timeline.connection, timeline.type, timeline.name, timeline.failure_reason,
-    timeline.code, timeline.message
+SELECT timeline.type, timeline.name, timeline.failure_reason, timeline.code, timeline.message, timeline.pk,
+    timeline.at_us, timeline.connection
 FROM {source} WHERE timeline.status = 'failed' AND {where} ORDER BY timeline.time, timeline.pk
 """
 CLIENTS_OF: Final = """

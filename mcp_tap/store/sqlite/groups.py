@@ -79,18 +79,15 @@ def groups(db: sqlite3.Connection, asked: Asked) -> dict[_Kind, _Group]:
     found: dict[_Kind, _Group] = {}
     where, values = asked.events
     failed: Any = db.execute(queries.FAILED.format(source=queries.events(where), where=where), values)
-    for pk, at_us, connection, *what in failed:
-        message = what[4]
-        if message is not None:
-            what[4] = message.translate(_DIGITS)
-        seen = tuple(what)
+    for row in failed:
+        message = row[4]
+        seen = row[:5] if message is None else (*row[:4], message.translate(_DIGITS))
         group = alike.get(seen)
         if group is None:
-            what[4] = without_details(message)
-            group = alike[seen] = found.setdefault(_Kind(*what), _Group())
-        group.pks.append(pk)
-        group.moments.append(at_us)
-        group.connections.add(connection)
+            group = alike[seen] = found.setdefault(_Kind(*row[:4], without_details(message)), _Group())
+        group.pks.append(row[5])
+        group.moments.append(row[6])
+        group.connections.add(row[7])
     return found
 
 
