@@ -6,7 +6,7 @@
  * their parent is opened, and strings are shown in portions, so that ten megabytes do not stop the page.
  */
 import { copyText } from "./copy.js";
-import { all, harmless, make, size } from "./words.js";
+import { all, harmless, make, one, size } from "./words.js";
 
 /** Characters of a string that are shown at first, and that each further press of its button adds. */
 const PORTION = 600;
@@ -19,7 +19,7 @@ const CHILDREN = 100;
 const LARGEST = 4_000_000;
 
 /** What the tap wrote in the place of a secret (protocol/redact.py). */
-const MASKED = "•••• (redacted";
+const MASKED = /^•••• \(redacted: ([^)]{1,40})\)$/;
 
 /** @param {string} path @param {string | number} key */
 function below(path, key) {
@@ -37,7 +37,9 @@ const nested = (value) => typeof value === "object" && value !== null;
 
 /** @param {string} text @returns {Node} a string, in portions when it is long */
 function longString(text) {
-  const kind = text.startsWith(MASKED) ? "json-masked" : "json-string";
+  // what stands for a secret is the tap's word, not the string that was there
+  if (MASKED.test(text)) return make("span", { class: "json-masked" }, text.replace(MASKED, "•••• redacted ($1)"));
+  const kind = "json-string";
   const shown = make("span", { class: kind });
   let end = 0;
   const more = make("button", { type: "button", class: "json-more", tabindex: "-1" });
@@ -193,8 +195,8 @@ function tools(box) {
     made.addEventListener("click", () => void copyText(what(at() ?? box), made));
     return made;
   };
-  const hint = make("span", { class: "faint" }, "arrows walk, c and C copy");
-  return make("div", { class: "json-tools" }, button("copy value", plain), button("copy path", (node) => node.dataset.path ?? "$"), hint);
+  const path = button("copy path", (node) => node.dataset.path ?? "$");
+  return make("div", { class: "json-tools", title: "arrows walk through it; c copies the value, C the path" }, button("copy value", plain), path);
 }
 
 /**
@@ -204,7 +206,8 @@ function tools(box) {
  */
 export function showJson(within = document) {
   for (const element of all("[data-json]:not([hidden])", within)) {
-    const text = element.textContent ?? "";
+    const from = element.dataset.jsonFrom ? one(element.dataset.jsonFrom, within) : null;
+    const text = (from instanceof HTMLTextAreaElement ? from.value : element.textContent) ?? "";
     if (text.length > LARGEST) continue;
     try {
       const value = JSON.parse(text);
