@@ -39,7 +39,7 @@ def cell(value: Any) -> str:
         return ""
     if isinstance(value, str):
         return harmless(value)
-    return json_line(value) if isinstance(value, (list, dict)) else harmless(str(value))
+    return json_line(value) if isinstance(value, (list, dict, bool)) else harmless(str(value))
 
 
 def tsv_line(values: Iterable[Any]) -> str:
