@@ -84,7 +84,9 @@ def groups(db: sqlite3.Connection, asked: Asked) -> dict[_Kind, _Group]:
         seen = row[:5] if message is None else (*row[:4], message.translate(_DIGITS))
         group = alike.get(seen)
         if group is None:
-            group = alike[seen] = found.setdefault(_Kind(*row[:4], without_details(message)), _Group())
+            group = alike[seen] = found.setdefault(
+                _Kind(row[0], row[1], row[2], row[3], without_details(message)), _Group()
+            )
         group.pks.append(row[5])
         group.moments.append(row[6])
         group.connections.add(row[7])
