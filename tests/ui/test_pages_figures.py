@@ -10,12 +10,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from starlette.applications import Starlette
 
 from mcp_tap.api.desk import Desk, Recording
+from mcp_tap.app import application
 from mcp_tap.model import Batch, FailureReason, ToolSeen
 from mcp_tap.store import open_reader
-from mcp_tap.ui import pages
 from tests.store import plausible
 from tests.store.recording import record, run
 from tests.ui.document import Node, offences, outside, parsed
@@ -34,7 +33,7 @@ def desk_of(file: Path) -> Iterator[Get]:
             reader = await open_reader(f"sqlite:///{file}")
             try:
                 desk = Desk(reader=reader, recording=lambda: Recording(on=True))
-                transport = httpx.ASGITransport(app=Starlette(routes=pages.routes(desk)))
+                transport = httpx.ASGITransport(app=application(desk))
                 async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:6279") as client:
                     return await client.get(path)
             finally:
@@ -123,6 +122,7 @@ def test_every_page_is_whole_with_its_json_beside_it(morning: Get, path: str) ->
     document = page(morning, f"{path}?since=")
     twin = document.one("a", data_test="twin").attributes["href"]
     assert twin == ("/api?since=" if path == "/" else f"/api{path}?since=")
+    assert morning(twin).json()["object"], "and answers"
     for row in document.all("tr", data_row=""):
         assert any(node.tag == "a" for node in row), "a row leads somewhere"
         assert row.attributes["data-href"].startswith("/")

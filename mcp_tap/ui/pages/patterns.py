@@ -187,7 +187,7 @@ def _tools() -> list[Row]:
     return [
         {"name": name, "health": health, "p95_ms": ms, "calls": calls, "spark": [(n * calls) % 9 for n in range(24)]}
         for name, health, ms, calls in (
-            ("create_payment", "down", 2740.0, 37), ("refund_order", "degraded", 1040.0, 108),
+            ("create_payment", "down", 2740.0, 37), ("refund_order", "degraded", 1040.0, 106),
             ("search_products", "healthy", 128.0, 1142), ("audit_log", "inactive", None, 0),
             (HOSTILE, "healthy", 3.0, 7),
         )
