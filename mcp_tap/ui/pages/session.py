@@ -54,14 +54,11 @@ class Timeline(NamedTuple):
 async def page(desk: Desk, request: Request) -> Response:
     """Answer with one session; another id than its own leads there."""
     ref = request.path_params["id"]
-    found = await desk.reader.session(ref)
-    if ref != found["session_id"]:
-        fragment = f"#{found['connection_id']}" if ref == found["connection_id"] else ""
-        query = request.query_params.multi_items()
-        return RedirectResponse(address(f"/sessions/{found['session_id']}", query) + fragment)
     question = parameters.read(request, limit=PAGE, order="asc")
     where = Filter((Term("session", ref),))
     connections = await desk.reader.list_sessions(where, Paging(limit=CONNECTIONS, order="asc"))
+    if not connections.rows or connections.rows[0]["session_id"] != ref:
+        return await _elsewhere(desk, request, ref)
     choices = _Choices(request)
     timelines = [await _timeline(desk, row, question.where, question.paging, choices) for row in connections.rows]
     event = request.query_params.get("event")
@@ -85,6 +82,13 @@ async def page(desk: Desk, request: Request) -> Response:
         at=panel["row"]["event_id"] if panel else "",
         live=address("/api/live", [("session", ref)]) if any(r["status"] == "active" for r in connections.rows) else "",
     )  # fmt: skip
+
+
+async def _elsewhere(desk: Desk, request: Request, ref: str) -> Response:
+    found = await desk.reader.session(ref)
+    fragment = f"#{found['connection_id']}" if ref == found["connection_id"] else ""
+    query = request.query_params.multi_items()
+    return RedirectResponse(address(f"/sessions/{found['session_id']}", query) + fragment)
 
 
 def _kept(request: Request) -> list[tuple[str, str]]:

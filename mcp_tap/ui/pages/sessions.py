@@ -38,7 +38,6 @@ async def page(desk: Desk, request: Request) -> Response:
         desk, request, "sessions.html", title="Sessions",
         found=found,
         rows=together(found.rows) if not question.paging.sort else found.rows,
-        tied=_tied(found.rows),
         segments=_segments(request, question.where),
         opened=opened, timeline=timeline,
         blank=BLANK,
@@ -57,15 +56,6 @@ def together(rows: Iterable[Row]) -> list[Row]:
     for row in rows:
         groups[row["session_id"]].append(row)
     return [row for group in groups.values() for row in group]
-
-
-def _tied(rows: Iterable[Row]) -> set[str]:
-    """Return the sessions that have more than one row."""
-    seen: set[str] = set()
-    tied: set[str] = set()
-    for row in rows:
-        (tied if row["session_id"] in seen else seen).add(row["session_id"])
-    return tied
 
 
 def _segments(request: Request, where: Filter) -> list[Link]:
