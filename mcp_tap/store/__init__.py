@@ -6,6 +6,7 @@ A store is named by a URL: `open_writer` and `open_reader` look its scheme up in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, Final, Literal, NamedTuple, Protocol, cast
 
@@ -176,6 +177,9 @@ class Reader(Protocol):
         ``path``, ``peer``, ``stream``, ``trace_id``, ``headers_ms``, ``first_event_ms``, ``last_byte_ms``, and
         ``operation`` (`mcp_tap.store.operations.Times` as a Row; None where it is one call alone).
         """
+
+    async def bodies(self, numbers: Sequence[int]) -> dict[int, Row]:
+        """Return ``request_body`` and ``response_body`` of events, as `event` has them, by the events' ``pk``."""
 
     async def changes(self, after: int, limit: int = 500, *, where: Filter = ALL) -> tuple[list[Row], int]:
         """Return the rows of `events` inserted or updated after a change number, and the number to go on from.

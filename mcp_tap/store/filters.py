@@ -40,7 +40,7 @@ class Term(NamedTuple):
     def __str__(self) -> str:
         """Return the word as it is written, quoted where it must be."""
         value = self.value
-        if not value or re.search(r"[\s\"']", value) or (not self.key and (":" in value or value.startswith("-"))):
+        if not value or re.search(r"[\s\"']|^//", value) or (not self.key and (":" in value or value.startswith("-"))):
             value = '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
         return f"{'-' if self.negated else ''}{self.key}{':' if self.key else ''}{value}"
 

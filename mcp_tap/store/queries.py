@@ -72,6 +72,9 @@ WHERE connection = (SELECT connection FROM timeline WHERE pk = :pk) AND kind = '
 """
 
 BODIES: Final = "SELECT side, codec, data, masked FROM body WHERE timeline = :pk"
+BODIES_OF: Final = """
+SELECT timeline, side, codec, data, masked FROM body WHERE timeline IN (SELECT value FROM json_each(:numbers))
+"""
 
 CHANGES: Final = "SELECT * FROM events WHERE change > :after ORDER BY change LIMIT :limit"
 

@@ -18,7 +18,7 @@ from mcp_tap.store.sqlite.tallies import Asked
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from mcp_tap.store.filters import Filter
 
@@ -113,6 +113,13 @@ class Reader:
         if row is None:
             raise _no_event(ref)
         return row
+
+    async def bodies(self, numbers: Sequence[int]) -> dict[int, Row]:
+        """Return the stored bodies of many events by their number."""
+        found: dict[int, Row] = {number: {"request_body": None, "response_body": None} for number in numbers}
+        for body in await self._all(queries.BODIES_OF, numbers=orjson.dumps(list(numbers)).decode()):
+            found[body.pop("timeline")][f"{body.pop('side')}_body"] = body
+        return found
 
     async def changes(self, after: int, limit: int = 500, *, where: Filter = ALL) -> tuple[list[Row], int]:
         """Return the rows of `events` inserted or updated after a change number, and the number to go on from."""
