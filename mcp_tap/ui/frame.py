@@ -22,6 +22,7 @@ from mcp_tap.model import UsageError
 from mcp_tap.store import Page, Row
 from mcp_tap.store.filters import ALIASES, Filter, Term
 from mcp_tap.store.filters import KEYS as KEYS_OF_FILTERS
+from mcp_tap.ui.upstreams import Down
 
 #: Name, path, and the key that follows `g`.
 NAV: Final = (
@@ -100,6 +101,8 @@ class Frame:
         self.path = _path(request)
         self.name = ""  # of the page, as its script and its style know it
         self.live = ""  # the URL of the page's live stream
+        self.twin_path = f"/api{self.path}".rstrip("/")  # where the same is as JSON
+        self.down: list[Down] = []  # servers that do not answer
         self.query_ms = 0.0
         self.now = _iso(datetime.now(UTC))
         self.theme = _theme(request)
@@ -273,7 +276,7 @@ class Frame:
     @property
     def twin(self) -> str:
         """The URL of the same as JSON."""
-        return address(f"/api{self.path}".rstrip("/"), [pair for pair in self._given if pair[0] != "theme"])
+        return address(self.twin_path, [pair for pair in self._given if pair[0] != "theme"])
 
     @property
     def curl(self) -> str:

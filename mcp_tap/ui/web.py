@@ -23,6 +23,7 @@ from mcp_tap.store import COUNTED
 from mcp_tap.ui import terms, text, words
 from mcp_tap.ui.frame import NO_FACTS, Frame, within
 from mcp_tap.ui.snippets import snippets
+from mcp_tap.ui.upstreams import Upstreams
 
 HERE: Final = Path(__file__).parent
 
@@ -125,11 +126,14 @@ ENVIRONMENT: Final = _environment()
 def render(desk: Desk, request: Request, template: str, *, title: str, status: int = 200, **values: Any) -> Response:
     """Return a page made of a template, which knows ``frame`` (`Frame`), ``words`` and ``values``.
 
-    ``live`` among the values is the URL of the page's live stream. Made for handlers that `endpoint` calls.
+    Among the values ``live`` is the URL of the page's live stream, ``twin`` that of its JSON where it is not the
+    page's own below `/api`. Made for handlers that `endpoint` calls.
     """
     frame = Frame(desk, request, facts=getattr(request.state, "facts", NO_FACTS), title=title)
     frame.name = getattr(request.state, "page", "")
     frame.live = values.pop("live", "")
+    frame.twin_path = values.pop("twin", frame.twin_path)
+    frame.down = getattr(request.state, "down", [])
     frame.query_ms = (time.perf_counter() - getattr(request.state, "began", time.perf_counter())) * 1000
     page = ENVIRONMENT.get_template(template).render(frame=frame, **values)
     response = HTMLResponse(page, status_code=status)
@@ -139,7 +143,7 @@ def render(desk: Desk, request: Request, template: str, *, title: str, status: i
     return response
 
 
-def endpoint(desk: Desk, page: Page) -> Callable[[Request], Awaitable[Response]]:
+def endpoint(desk: Desk, page: Page, upstreams: Upstreams | None = None) -> Callable[[Request], Awaitable[Response]]:
     """Return what answers requests for a page: its handler, with what the frame needs, and its refusals in words."""
 
     async def answer(request: Request) -> Response:
@@ -148,6 +152,8 @@ def endpoint(desk: Desk, page: Page) -> Callable[[Request], Awaitable[Response]]
         request.state.began = time.perf_counter()
         request.state.page = page.name
         request.state.since = page.since
+        if upstreams is not None:
+            request.state.down = await upstreams.down()
         try:
             # before the page's own questions: what changes between the two comes again with the live stream
             request.state.facts = await desk.reader.facts()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +44,7 @@ def look(
     *urls: str,
     recording: Recording = RECORDING,
     proxies: tuple[Proxy, ...] = PROXIES,
+    reach: Callable[[Proxy], Awaitable[str]] | None = None,
     token: str = "",
     cookies: dict[str, str] | None = None,
 ) -> list[Seen]:
@@ -51,7 +53,7 @@ def look(
     async def ask() -> list[httpx.Response]:
         reader = await open_reader(f"sqlite:///{file}")
         try:
-            desk = Desk(reader, lambda: recording, proxies, token=token, keep="30 days")
+            desk = Desk(reader, lambda: recording, proxies, reach=reach, token=token, keep="30 days")
             app = httpx.ASGITransport(Starlette(routes=routes(desk)))
             async with httpx.AsyncClient(transport=app, base_url="http://127.0.0.1:6279", cookies=cookies) as client:
                 return [await client.get(url) for url in urls]

@@ -512,7 +512,8 @@ def test_a_line_of_no_session_has_a_page_too(file: Path) -> None:
 
 def test_the_tail_begins_with_the_newest_lines(file: Path) -> None:
     (seen,) = look(file, "/live?q=-method:initialize")
-    assert seen.page.one("body").attributes["data-live"] == "/api/live?q=-method:initialize"
+    assert seen.page.one("body").attributes["data-live"] == "/api/live?of=events&q=-method:initialize"
+    assert seen.page.one(data_test="twin").attributes["href"].startswith("/api/events?")
     assert "initialize" not in column(seen, "event")
     assert column(seen, "event")[-1].startswith("http")  # newest at the bottom
     assert column(seen, "session")[-1] == "before any session"

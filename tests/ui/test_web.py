@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -205,6 +206,31 @@ def test_times_and_quantities() -> None:
 def test_urls_keep_filters_readable() -> None:
     assert address("/sessions", []) == "/sessions"
     assert address("/live", [("q", "name:file:///* a&b=c#d")]) == "/live?q=name:file:///*%20a%26b%3Dc%23d"
+
+
+def test_a_server_that_does_not_answer_is_named_and_asked_once(file: Path) -> None:
+    asked: list[Proxy] = []
+
+    async def refused(proxy: Proxy) -> str:
+        asked.append(proxy)
+        return "does not answer (connection refused)"
+
+    async def connected(_: Proxy) -> str:
+        return "connected in 1 ms"
+
+    async def silent(_: Proxy) -> str:
+        await asyncio.Event().wait()
+        return ""
+
+    first, second = look(file, "/sessions", "/live", reach=refused)
+    said = hook(first, "down").text
+    assert f"{PROXIES[0].upstream.url} does not answer (connection refused), as of" in said
+    assert hook(second, "down").one("time").attributes == hook(first, "down").one("time").attributes
+    assert asked == [*PROXIES]  # and not by every page
+    (fine,) = look(file, "/sessions", reach=connected)
+    assert not fine.page.all(data_test="down")
+    (unknown,) = look(file, "/sessions", reach=silent)  # nobody waits for it
+    assert unknown.status == 200
 
 
 def test_pruning_is_said(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

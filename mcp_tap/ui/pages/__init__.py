@@ -23,6 +23,7 @@ from mcp_tap.ui.pages import (
     slow,
     tools,
 )
+from mcp_tap.ui.upstreams import Upstreams
 from mcp_tap.ui.web import Page, endpoint
 
 #: Order matters where one path fits several rows: the first one answers.
@@ -52,6 +53,8 @@ PACKED: Final = (Middleware(GZipMiddleware, compresslevel=5),)
 
 def routes(desk: Desk) -> list[Route]:
     """Return the routes of all pages."""
+    upstreams = Upstreams(desk)
     return [
-        Route(page.path, endpoint(desk, page), name=page.name, methods=["GET"], middleware=PACKED) for page in PAGES
+        Route(page.path, endpoint(desk, page, upstreams), name=page.name, methods=["GET"], middleware=PACKED)
+        for page in PAGES
     ]

@@ -34,5 +34,5 @@ async def page(desk: Desk, request: Request) -> Response:
     return render(
         desk, request, "live.html", title="Live",
         found=found, rows=rows, blank=BLANK, kept=KEPT,
-        live=address("/api/live", written(question.where)),
+        live=address("/api/live", [("of", "events"), *written(question.where)]), twin="/api/events",
     )  # fmt: skip

@@ -28,7 +28,7 @@ async def page(desk: Desk, request: Request) -> Response:
     row = await desk.reader.event(request.path_params["id"])
     path = f"/messages/{row['message_id'] or row['event_id']}"
     shown = await seen(desk, request, row, path, [])
-    return render(desk, request, "message.html", title=name_of(row), m=shown)
+    return render(desk, request, "message.html", title=name_of(row), m=shown, twin=shown["twin"])
 
 
 async def seen(desk: Desk, request: Request, row: Row, path: str, kept: list[tuple[str, str]]) -> dict[str, Any]:
