@@ -69,7 +69,8 @@ async def events(
         page = await reader.list_events(where, Paging(limit=_PAGE, order="asc", after=after))
         rows = [row if reveal else shortened(row) for row in page.rows]
         if bodies:
-            rows = [row | await _bodies(reader, row) for row in rows]
+            stored = await reader.bodies([row["pk"] for row in rows])
+            rows = [row | stored[row["pk"]] for row in rows]
         if rows and form == "csv":
             yield _csv([[_cell(row[column]) for column in columns] for row in rows])
         elif rows:
@@ -77,13 +78,6 @@ async def events(
         if not page.more_after or not rows:
             return
         after = rows[-1]["event_id"]
-
-
-async def _bodies(reader: Reader, row: Row) -> Row:
-    if row["message_id"] is None:
-        return dict.fromkeys(_BODIES)
-    event = await reader.event(row["event_id"])
-    return {side: event[side] for side in _BODIES}
 
 
 def _csv(rows: Sequence[Sequence[Any]]) -> bytes:
