@@ -146,8 +146,7 @@ class Pruner(Protocol):
 class Reader(Protocol):
     """Reading. Every method raises StoreError, and NotFoundError where it is asked for one thing by its id.
 
-    ``ref`` is an id, a unique prefix of one, its number alone, or (for sessions) a raw `mcp-session-id`. ``since`` is
-    microseconds since the epoch.
+    ``ref`` is an id, a unique prefix of one, its number alone, or (for sessions) a raw `mcp-session-id`.
     """
 
     replica: str
@@ -155,19 +154,8 @@ class Reader(Protocol):
     async def summary(self) -> Summary:
         """Count what there is."""
 
-    async def sessions(self, *, since: int | None = None, limit: int = 50) -> list[Row]:
-        """Return rows of the view `sessions`, newest first."""
-
     async def session(self, ref: str) -> Row:
         """Return one row of the view `sessions`."""
-
-    async def events(
-        self, *, session: str | None = None, since: int | None = None, limit: int = 200, newest: bool = False
-    ) -> list[Row]:
-        """Return rows of the view `events` in the order of time: the first ones, or with ``newest`` the last ones.
-
-        ``session`` is a connection_id as `session` returned it.
-        """
 
     async def event(self, ref: str) -> Row:
         """Return one row of the view `events` with everything else that is known of it.

@@ -14,12 +14,6 @@ SELECT
     (SELECT count(*) FROM timeline) AS events
 """
 
-SESSIONS: Final = "SELECT * FROM sessions ORDER BY started DESC, pk DESC LIMIT :limit"
-
-SESSIONS_SINCE: Final = """
-SELECT * FROM sessions WHERE last_active >= :since ORDER BY started DESC, pk DESC LIMIT :limit
-"""
-
 SESSION: Final = "SELECT * FROM sessions WHERE pk = :pk"
 
 #: Which sessions a reference can mean, best match first: `rank` 0 is an exact match. A prefix is a range, so that
@@ -35,18 +29,6 @@ UNION
 SELECT pk, id, 0 FROM connection WHERE mcp_session_id = :hashed
 ORDER BY rank, pk DESC LIMIT :limit
 """
-
-EVENTS: Final[dict[tuple[bool, bool], str]] = {
-    # (of one session, the last ones): within a session its own count is the order of time
-    (False, False): "SELECT * FROM events WHERE time >= :since ORDER BY time, pk LIMIT :limit",
-    (False, True): "SELECT * FROM events WHERE time >= :since ORDER BY time DESC, pk DESC LIMIT :limit",
-    (True, False): """
-        SELECT * FROM events WHERE connection_id = :session AND time >= :since ORDER BY seq LIMIT :limit
-    """,
-    (True, True): """
-        SELECT * FROM events WHERE connection_id = :session AND time >= :since ORDER BY seq DESC LIMIT :limit
-    """,
-}
 
 EVENT: Final = "SELECT * FROM events WHERE pk = :pk"
 

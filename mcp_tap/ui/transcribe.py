@@ -18,7 +18,7 @@ import orjson
 from mcp_tap.channel import Closing, Kind
 from mcp_tap.protocol.revisions import REVISIONS
 from mcp_tap.protocol.transcript import STEP_US, Step, Transcript, table_of
-from mcp_tap.store import Reader, Row
+from mcp_tap.store import ALL, Paging, Reader, Row
 
 #: The columns of the record that the transcript asks for: what follows from it whatever the heads were.
 SESSIONS: Final = ("client_name", "client_version", "server_name", "server_version", "era", "protocol_version",
@@ -69,8 +69,9 @@ class _Exchange:
 
 async def transcribe(reader: Reader, session: Row, limit: int) -> Transcript:
     """Return one connection, a row of the view `sessions`, as a transcript of its first ``limit`` events."""
-    listed = await reader.events(session=session["connection_id"], limit=limit)
-    rows = [await reader.event(row["event_id"]) for row in listed]
+    where = ALL.plus("conn", session["connection_id"])
+    listed = await reader.list_events(where, Paging(limit=limit, order="asc"))
+    rows = [await reader.event(row["event_id"]) for row in listed.rows]
     rows.sort(key=lambda row: row["seq"])
     return _Scribe(session, rows).transcript()
 

@@ -78,8 +78,12 @@ def test_a_row_of_a_live_object_is_the_row_of_the_view(tmp_path: Path) -> None:
         async with writing(path) as writer, reading(path) as reader:
             for batch in batches:
                 await writer.write(batch)
-            sessions = {row["pk"]: row for row in await reader.sessions(limit=1000)}
-            events = {row["pk"]: row for row in await reader.events(limit=1000)}
+            views = {}
+            for view in ("sessions", "events"):
+                table = await reader.query(f"SELECT * FROM {view}")
+                found = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+                views[view] = {row["pk"]: row for row in found}
+            sessions, events = views["sessions"], views["events"]
             made = {one.pk: session_row(one) for batch in batches for one in batch.connections}
             lines = {one.pk: event_row(one, writer.replica) for batch in batches for one in batch.events}
             assert len(made) == 12

@@ -35,7 +35,7 @@ def stored_and_played(wire: Wire, folder: Path) -> list[str]:
         await writer.close()
         reader = await open_reader(url)
         try:
-            texts = [write(await transcribe(reader, session, 1000)) for session in await reader.sessions()]
+            texts = [write(await transcribe(reader, session, 1000)) for session in (await reader.list_sessions()).rows]
         finally:
             await reader.close()
         return [differences(read(text), play(read(text).steps)) for text in texts]

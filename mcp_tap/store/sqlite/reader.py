@@ -11,7 +11,7 @@ import orjson
 from mcp_tap.model import NotFoundError, UsageError, hash_session_id
 from mcp_tap.store import ALL, FIRST, Page, Paging, Row, Summary, Table, queries, queries_desk
 from mcp_tap.store.operations import Span, times
-from mcp_tap.store.rows import DIGITS, iso, number_id
+from mcp_tap.store.rows import DIGITS, number_id
 from mcp_tap.store.sqlite import around, figures, groups, lists, own_query
 from mcp_tap.store.sqlite.pool import Pool, rows
 from mcp_tap.store.sqlite.tallies import Asked
@@ -56,12 +56,6 @@ class Reader:
         row = await self._one(queries.SUMMARY)
         return Summary(row["sessions"], row["active"], row["events"], await self._size())
 
-    async def sessions(self, *, since: int | None = None, limit: int = 50) -> list[Row]:
-        """Return rows of the view `sessions`, newest first."""
-        if since is None:
-            return await self._all(queries.SESSIONS, limit=limit)
-        return await self._all(queries.SESSIONS_SINCE, since=iso(since), limit=limit)
-
     async def session(self, ref: str) -> Row:
         """Return one row of the view `sessions`."""
         number = _number(ref)
@@ -80,17 +74,6 @@ class Reader:
         if len(best) > 1:
             raise _ambiguous(ref, "sessions", list(best.values()))
         return await self._one(queries.SESSION, pk=next(iter(best)))
-
-    async def events(
-        self, *, session: str | None = None, since: int | None = None, limit: int = 200, newest: bool = False
-    ) -> list[Row]:
-        """Return rows of the view `events` in the order of time; ``session`` is a connection_id."""
-        query = queries.EVENTS[session is not None, newest]
-        values: dict[str, Any] = {"since": "" if since is None else iso(since), "limit": limit}
-        if session is not None:
-            values["session"] = session
-        found = await self._all(query, **values)
-        return found[::-1] if newest else found
 
     async def event(self, ref: str) -> Row:
         """Return one row of the view `events` with everything else that is known of it."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mcp_tap.model import Batch
+from mcp_tap.store import ALL, Paging
 from mcp_tap.store.sqlite.migrations import APPLICATION_ID, LATEST, MIGRATIONS, migrate
 
 from ..recording import connection, event, reading, run, select, writing
@@ -49,7 +50,7 @@ def test_a_recording_of_version_1_goes_on_in_the_present_one(tmp_path: Path) -> 
             assert writer.abandoned == 1
             later = connection(2)
             await writer.write(Batch([later], [event(later)]))
-            first, second = await reader.events()
+            first, second = (await reader.list_events(ALL, Paging(order="asc"))).rows
             assert (first["name"], first["status"], second["pk"]) == ("get_weather", "failed", 2)
             assert (await reader.session("raw-v1"))["tools"] == "get_weather"
 
