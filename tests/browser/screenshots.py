@@ -6,6 +6,7 @@ pictures that README shows go to docs/images, all others to .cache/screenshots; 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import tempfile
@@ -14,8 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from mcp_tap.demo import play
+
 from .environment import chromium, missing
-from .stage import Scene, scene
+from .stage import Scene, in_thread, scene
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -49,11 +52,12 @@ def pictures(scene: Scene) -> list[Picture]:
         Picture("session", panel),
         Picture("message", f"/messages/{failed.replace('sev_', 'smg_')}"),
         Picture("live", "/live"),
+        Picture("waiting", "/sessions?q=status:pending"),
         Picture("tools", "/tools"),
         Picture("tool", "/tools/search_products"),
         Picture("definition", "/tools/search_products/versions/1..2"),
         Picture("clients", "/clients"),
-        Picture("errors", "/errors", viewport=WIDE),
+        Picture("errors", "/errors"),
         Picture("slow", "/slow"),
         Picture("connections", "/connections"),
         Picture("patterns", "/_patterns"),
@@ -78,14 +82,13 @@ def _worst_session(scene: Scene) -> tuple[str, str]:
 
 
 def _expand(page: Page) -> None:
-    page.locator("tr[data-row]", has_text="desk-assistant").last.locator("[data-expand]").click()
+    page.locator("tr[data-row]", has_text="code-editor").locator("[data-expand]").click()
     page.locator(".expanded tr").first.wait_for()
 
 
 def perform(scene: Scene) -> None:
     """Give the recording something to show: the demonstration, further clients, errors, a call that waits."""
-    scene.play()
-    for name, version, city in (("claude-desktop", "1.2.3", "Hamburg"), ("cursor", "2.4.0", "Lisbon")):
+    for name, version, city in (("n8n", "1.98.1", "Oslo"), ("claude-desktop", "1.2.3", "Hamburg")):
         client = scene.client(name, version)
         client.request("tools/list")
         for query in ("umbrella", "boots", "jacket"):
@@ -93,10 +96,16 @@ def perform(scene: Scene) -> None:
         for _ in range(6):
             client.call("get_weather", city=city)
         client.call("get_weather", city="Atlantis")
+        scene.recorded(client)
     inspector = scene.client("mcp-inspector", "2.12.0")
     inspector.request("tools/list")
-    inspector.call("slow_report")
+    inspector.call("import_catalog")
     inspector.end()
+    in_thread(lambda: asyncio.run(play(scene.tap.proxy, once=True)))
+    waiting = scene.client("cursor", "2.4.0")
+    waiting.request("tools/list")
+    waiting.call("search_products", query="umbrella")
+    waiting.begin("hold")
     time.sleep(1)  # as people see it: what was played has been written
 
 
@@ -118,6 +127,7 @@ def take(browser: Browser, scene: Scene, folder: Path | None) -> list[Path]:
         home = ROOT / "docs" / "images" if picture.name in SHOWN else ROOT / ".cache" / "screenshots"
         file = (folder or home) / f"{picture.name}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
+        page.mouse.move(0, 0)
         page.screenshot(path=file, full_page=picture.name not in SHOWN)
         files.append(file)
         context.close()

@@ -65,7 +65,7 @@ class Stage:
     async def _hold(self, _: Json, __: Caller) -> Json:
         released, fault = asyncio.Event(), list[str]()
         self._held.append((released, fault))
-        await asyncio.wait_for(released.wait(), PATIENCE)
+        await released.wait()
         if fault:
             raise shop.ToolError(fault[0])
         return {"content": [{"type": "text", "text": "released"}]}
@@ -88,7 +88,9 @@ class Stage:
         self._loop.call_soon_threadsafe(let_go)
 
     def stop(self) -> None:
-        """End open streams and the server."""
+        """Let every held call go, end open streams and the server."""
+        for _ in self._held[:]:
+            self.release()
         self._loop.call_soon_threadsafe(self._sample.close_streams)
         self._server.should_exit = True
         self._thread.join(PATIENCE)

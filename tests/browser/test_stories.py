@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def expect() -> Callable[..., object]:
+def expect() -> Callable[..., Any]:
     from playwright.sync_api import expect
 
     expect.set_options(timeout=10_000)
@@ -30,7 +30,7 @@ def row_of(page: Page, client: Client) -> Locator:
     return page.locator("tr[data-row]", has_text=client.session[:8])
 
 
-def test_from_a_failed_call_to_the_same_failure_in_a_shell(stage: Scene, context, expect) -> None:
+def test_from_a_failed_call_to_the_same_failure_in_a_shell(stage: Scene, context: Any, expect: Any) -> None:
     client = stage.client("story-one")
     client.call("search_products", query="boots")
     stage.recorded(client)
@@ -69,7 +69,7 @@ def test_from_a_failed_call_to_the_same_failure_in_a_shell(stage: Scene, context
 
 
 def test_a_pending_call_turns_into_its_outcome_and_nothing_is_missed(
-    stage: Scene, context, watched: Watched, expect
+    stage: Scene, context: Any, watched: Watched, expect: Any
 ) -> None:
     client = stage.client("story-two")
     client.begin("hold", number="first")
@@ -117,7 +117,7 @@ def test_a_pending_call_turns_into_its_outcome_and_nothing_is_missed(
     expect(session.locator("tr[data-row]", has_text="search_products")).to_have_count(2)
 
 
-def test_hostile_output_is_shown_and_does_nothing(stage: Scene, page: Page, expect) -> None:
+def test_hostile_output_is_shown_and_does_nothing(stage: Scene, page: Page, expect: Any) -> None:
     client = stage.client("<img src=x onerror=alert(1)>", "\u202e1.0")
     client.call("hostile", query=HOSTILE)
     client.call("long")

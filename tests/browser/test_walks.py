@@ -30,7 +30,8 @@ def expect() -> Callable[..., Any]:
 
 def focused_row(page: Page) -> str | None:
     """Return the id of the row that the reader is at."""
-    return page.evaluate("document.activeElement.closest('tr[data-row]')?.dataset.id ?? null")
+    at: str | None = page.evaluate("document.activeElement.closest('tr[data-row]')?.dataset.id ?? null")
+    return at
 
 
 def press(page: Page, *keys: str) -> None:
