@@ -174,9 +174,10 @@ def test_events_are_followed_until_interrupted(tmp_path: Path, form: str) -> Non
     async def follow() -> list[str]:
         writer = await open_writer(url)
         await writer.write(first.batch)
-        with tailing("--store", url, *(["--json"] if form == "json" else [])) as process:
+        with tailing("-method:ping", "--store", url, *(["--json"] if form == "json" else [])) as process:
             assert process.stdout is not None
             lines = [process.stdout.readline() for _ in range(1 if form == "json" else 2)]
+            second.call("ping", "10:00:01.500", 1.0)  # not asked for
             call = second.call("tools/call", "10:00:02.000", None, "slow")
             await writer.write(second.batch)
             lines += [process.stdout.readline() for _ in range(2 if form == "json" else 1)]
