@@ -11,6 +11,7 @@ from mcp_tap.api import parameters
 from mcp_tap.api.desk import Desk
 from mcp_tap.model import NotFoundError
 from mcp_tap.store import Paging
+from mcp_tap.store.filters import Filter
 from mcp_tap.ui import charts
 from mcp_tap.ui.cards import behind, cards
 from mcp_tap.ui.frame import address, written
@@ -53,11 +54,14 @@ async def one(desk: Desk, request: Request) -> Response:
     """Answer with one client: a name and a version."""
     wanted, reader = request.path_params["client"], desk.reader
     where = parameters.read(request, limit=50, order="desc").where
-    listed = await reader.clients(where)
-    everyone = listed if any(row["client"] == wanted for row in listed) else await reader.clients()
-    client = next((row for row in everyone if row["client"] == wanted), None)
+    name, _, version = wanted.partition("@")
+    # all versions of it, whenever; by name where a filter can ask for it, since all clients of a month take longer
+    always = Filter(now_us=where.now_us)
+    versions = await reader.clients(always.plus("client", name) if name and version and "," not in name else always)
+    client = next((row for row in versions if row["client"] == wanted), None)
     if client is None:
-        raise NotFoundError(f'there is no client "{wanted}"', hint=nearest(wanted, [row["client"] for row in everyone]))
+        known = [row["client"] for row in await reader.clients()]
+        raise NotFoundError(f'there is no client "{wanted}"', hint=nearest(wanted, known))
     title = f"{wanted} · Clients"
     if not client["name"]:  # without a name there is no word for it in a filter
         return render(desk, request, "client.html", title=title, client=client, named=False)
@@ -81,7 +85,7 @@ async def one(desk: Desk, request: Request) -> Response:
         else [],
         tools=[row for row in await reader.tools(its) if row["calls"]],
         versions=sorted(
-            (row for row in await reader.clients() if row["name"] == client["name"]),
+            (row for row in versions if row["name"] == client["name"]),
             key=lambda row: row["first_seen"] or "",
         ),
         groups=await reader.errors(its, limit=10),

@@ -12,6 +12,9 @@ from mcp_tap.api.desk import Desk
 from mcp_tap.store import Paging
 from mcp_tap.ui.web import render
 
+#: What listens for longer than a connection of no session lasts is looked for where the reader names a range.
+LONGEST = "24h"
+
 SORTS = ("started", "client_name", "duration_ms", "last_active")
 
 
@@ -19,8 +22,10 @@ async def page(desk: Desk, request: Request) -> Response:
     """Answer with the list of connections, and with what listens for long."""
     question = parameters.read(request, limit=50, order="desc", sorts=SORTS)
     found = await desk.reader.list_sessions(question.where, question.paging)
-    listening = question.where.without("since", "from", "to").plus("method", "subscriptions/listen")
-    streams = await desk.reader.list_events(listening.plus("status", "pending"), Paging(limit=20))
+    listening = question.where.without("status").plus("method", "subscriptions/listen").plus("status", "pending")
+    if listening.since_us is None:
+        listening = listening.plus("since", LONGEST)
+    streams = await desk.reader.list_events(listening, Paging(limit=20))
     return render(
         desk,
         request,

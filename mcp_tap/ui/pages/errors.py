@@ -30,7 +30,7 @@ OCCURRENCES: Final = 10
 async def page(desk: Desk, request: Request) -> Response:
     """Answer with the groups of errors."""
     question = parameters.read(request, limit=100, order="desc", sorts=words(COLUMNS))
-    rows = await desk.reader.errors(question.where)
+    rows = await desk.reader.errors(question.where, limit=question.paging.limit)
     return render(
         desk,
         request,
@@ -39,6 +39,7 @@ async def page(desk: Desk, request: Request) -> Response:
         columns=COLUMNS,
         rows=ranked(rows, COLUMNS, question.paging),
         total=sum(row["count"] for row in rows),
+        cut=len(rows) == question.paging.limit,
     )
 
 
