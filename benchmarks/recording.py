@@ -186,7 +186,7 @@ class _Month:
     def told(self, events: int, sessions: int, busy: int) -> Iterator[Batch]:
         """Give all of it in batches, in the order of time, some hours at a time."""
         chance = self.random
-        ordinary = max(1, sessions - 201)
+        ordinary = max(1, sessions - 1 - 200 * bool(busy))
         per_session = max(1, (events - busy - 1100) // ordinary - 5)
         begin = NOW_US - DAYS * DAY
         starts = sorted(begin + self._moment() for _ in range(ordinary))

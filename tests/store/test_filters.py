@@ -167,6 +167,7 @@ values = {
     "size": st.sampled_from([">10kB", "5"]),
     "calls": st.just(">3"),
     "errors": st.just("=0"),
+    "state": st.sampled_from(["connected", "disconnected,connected"]),
     "is": st.sampled_from(["retry", "incomplete,quiet"]),
     "since": st.sampled_from(["1h", "2026-03-14T10:08", "10:08"]),
     "from": st.just("10:05"),
