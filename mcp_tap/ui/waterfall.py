@@ -7,6 +7,7 @@ wide, so that a script zooms by looking at a part of it.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -110,6 +111,8 @@ class Axis:
         self.stretches = _stretches(sorted(busy), self.begin, self.end, fold=fold)
         self.folds = sum(stretch.folded for stretch in self.stretches)
         self.zoom = zoom or (0.0, 1.0)
+        self._ends = [stretch.end for stretch in self.stretches]
+        self.breaks = self._breaks()
 
     def __call__(self, moment: int) -> float:
         """Return the place of a moment; what lies beyond the ends is put on them."""
@@ -119,12 +122,13 @@ class Axis:
     def _place(self, moment: int) -> float:
         if not self.stretches or moment <= self.begin:
             return 0.0
-        for begin, end, left, right, _ in self.stretches:
-            if moment <= end:
-                return min(left + (moment - begin) / max(end - begin, 1) * (right - left), float(WIDTH))
-        return float(WIDTH)
+        at = bisect_left(self._ends, moment)
+        if at == len(self._ends):
+            return float(WIDTH)
+        begin, end, left, right, _ = self.stretches[at]
+        return min(left + (moment - begin) / max(end - begin, 1) * (right - left), float(WIDTH))
 
-    def breaks(self) -> list[float]:
+    def _breaks(self) -> list[float]:
         """Return the middle of each folded stretch that can be seen."""
         low, high = self.zoom
         middles = [(s.left + s.right) / 2 for s in self.stretches if s.folded]
@@ -186,10 +190,9 @@ def picture(of: Bar, axis: Axis) -> Markup:
 
 
 def _break_lines(axis: Axis, height: int) -> Iterator[Element]:
-    breaks = axis.breaks()
-    if height == HEIGHT and len(breaks) > BREAKS:
+    if height == HEIGHT and len(axis.breaks) > BREAKS:
         return
-    for place in breaks:
+    for place in axis.breaks:
         yield element("line", x1=place, x2=place, y1=0, y2=height, class_="break")
 
 
