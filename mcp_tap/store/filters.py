@@ -472,6 +472,7 @@ def _in(column: str) -> _Read:
 
 
 _ORIGIN = _word_of("connection.origin", ("header", "endpoint", "gateway", "derived"), "origin")
+_STATE = _word_of("connection.state", ("connected", "disconnected"), "state")
 _ERA = _word_of("connection.era", ("legacy", "modern"), "era")
 _CLIENT = _who("connection.client_name", "connection.client_version")
 _SERVER = _who("connection.server_name", "connection.server_version")
@@ -519,6 +520,7 @@ KEYS: Final[dict[str, Key]] = {
     ),
     "calls": Key("how many calls a session has", "calls:>10", _count("connection.calls"), _count("connection.calls")),
     "errors": Key("how many of them failed", "errors:>0", _count("connection.errors"), _count("connection.errors")),
+    "state": Key("connected, or disconnected: ended or not used lately", "state:disconnected", _STATE, _STATE),
     "is": Key("incomplete, shared, quiet, retry, call", "is:incomplete", _mark, _session_mark),
     "since": Key(
         "from then on: a span before now, or a time", "since:1h",
@@ -542,7 +544,8 @@ KEYS: Final[dict[str, Key]] = {
 
 #: Other words for the same keys: those of the API's resources.
 ALIASES: Final = {
-    "connection": "conn", "connection_id": "conn", "session_id": "session", "direction": "dir", "type": "method",
+    "connection": "conn", "connection_id": "conn", "connection_state": "state", "session_id": "session",
+    "direction": "dir", "type": "method",
     "until": "to", "reason": "error", "code": "error", "trace_id": "trace", "protocol_version": "revision",
 }  # fmt: skip
 

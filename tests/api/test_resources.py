@@ -288,6 +288,10 @@ def test_a_filter_means_the_same_on_every_list(asking: Asking) -> None:
     two = asking.json(f"/api/connections?session_provider_id=spr_{CODE}&session_provider_id=spr_{AGENT}")
     assert two["matched"] == 2
     assert asking.json("/api/connections?status=active")["matched"] == 1
+    for state, many in (("connected", 1), ("disconnected", 3)):
+        told = asking.json(f"/api/connections?connection_state={state}")
+        assert (len(told["items"]), {each["connection_state"] for each in told["items"]}) == (many, {state})
+    assert asking.json("/api/connections?connection_state=conected", 400)["hint"].startswith("did you mean connected")
 
 
 def test_a_shape_tells_what_its_schema_says() -> None:
