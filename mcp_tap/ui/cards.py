@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final, NamedTuple
 
 from mcp_tap.store import Row
@@ -27,21 +28,21 @@ class Card(NamedTuple):
     href: str = ""
 
 
-def cards(now: Row, before: Row | None, where: Filter) -> list[Card]:
+def cards(now: Row, was: Row | None, where: Filter) -> list[Card]:
     """Return calls, error rate, p95 and sessions of rows as `Reader.totals` has them."""
     calls, errors = now["calls"], now["errors"]
     listed = written(where)
     tools = f"{now['tool_calls']:,} of tools" if now["tool_calls"] != calls else ""
     return [
-        Card("Calls", f"{calls:,}", tools, *_more(calls, _of(before, "calls"))),
+        Card("Calls", f"{calls:,}", tools, *_more(calls, _of(was, "calls"))),
         Card(
             "Error rate",
             percent(errors, calls) if calls else "none",
             counted(errors, "error"),
-            *_points(now, before),
+            *_points(now, was),
             href=address("/errors", listed),
         ),
-        _p95(now, before, address("/slow", listed)),
+        _p95(now, was, address("/slow", listed)),
         Card(
             "Active sessions",
             f"{now['active']:,}",
@@ -98,6 +99,25 @@ def _points(now: Row, before: Row | None) -> tuple[str, str, str]:
 
 def _tone(change: float, least: float) -> str:
     return "worse" if change >= least else "better" if change <= -least else ""
+
+
+def recorded(where: Filter, facts: Row) -> Filter:
+    """Return the filter with its range begun no earlier than the recording, whose ``facts`` these are.
+
+    A day of which ten minutes are recorded would be a chart of one bar, beside a day before that nobody saw.
+    """
+    since, until = where.since_us, where.until_us
+    if since is None or not facts["oldest"]:
+        return where
+    oldest = round(datetime.fromisoformat(facts["oldest"]).timestamp() * 1_000_000)
+    if since >= oldest or (until is not None and until <= oldest):
+        return where
+    return where.without("since", "from").plus("from", facts["oldest"])
+
+
+def before(where: Filter, facts: Row) -> Filter | None:
+    """Return the equally long time before that of a filter, None where the recording does not reach back to it."""
+    return where.previous() if recorded(where, facts) is where else None
 
 
 def behind(path: str, where: Filter, **more: str) -> Link:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from mcp_tap.store.filters import parse
-from mcp_tap.ui.cards import behind, cards, scarce
+from mcp_tap.ui.cards import before, behind, cards, recorded, scarce
 
 NOW_US = 1_773_482_400_000_000
 DAY = parse("since:24h tool:pay", now_us=NOW_US)
@@ -50,3 +50,15 @@ def test_the_list_behind_a_span_keeps_the_filter_but_for_its_range() -> None:
     assert link(NOW_US, NOW_US + 60_000_000) == (
         "/slow?q=tool:pay&over=0ms&from=2026-03-14T10:00:00.000Z&to=2026-03-14T10:01:00.000Z"
     )
+
+
+def test_a_range_begins_with_the_recording_where_this_is_younger() -> None:
+    young = {"oldest": "2026-03-14T09:48:00.000Z"}
+    assert str(recorded(DAY, young)) == "tool:pay from:2026-03-14T09:48:00.000Z"
+    assert before(DAY, young) is None, "nobody recorded the day before"
+    old = {"oldest": "2026-03-01T00:00:00.000Z"}
+    assert recorded(DAY, old) is DAY
+    assert str(before(DAY, old)) == "tool:pay from:2026-03-12T10:00:00.000Z to:2026-03-13T10:00:00.000Z"
+    for untouched in (parse("tool:pay", now_us=NOW_US), parse("from:2026-01-01 to:2026-01-02", now_us=NOW_US)):
+        assert recorded(untouched, young) is untouched
+    assert recorded(DAY, {"oldest": None}) is DAY

@@ -169,6 +169,13 @@ def test_overview_hides_percentiles_of_few_calls_and_says_why(morning: Get) -> N
     assert card.one("dd").text == "p95 needs 20 calls; 4 so far"
 
 
+def test_overview_of_a_young_recording_begins_with_it(morning: Get) -> None:
+    document = page(morning, "/?since=9000d")
+    assert len(document.one("figure", data_test="chart-calls").all("tr")) > 5, "not one bar of months"
+    assert "beside" not in document.one("p", class_="sub").text
+    assert not document.all("span", class_="change ")
+
+
 def test_overview_of_a_time_without_calls_says_so(morning: Get) -> None:
     document = page(morning, "/")
     assert "No call has ended in last 24h" in document.one("p", data_test="no-calls").text

@@ -13,7 +13,7 @@ from mcp_tap.model import NotFoundError
 from mcp_tap.store import Paging
 from mcp_tap.store.filters import Filter
 from mcp_tap.ui import charts
-from mcp_tap.ui.cards import behind, cards
+from mcp_tap.ui.cards import before, behind, cards, recorded
 from mcp_tap.ui.frame import address, written
 from mcp_tap.ui.ranking import Column, ranked, words
 from mcp_tap.ui.web import render
@@ -67,8 +67,8 @@ async def one(desk: Desk, request: Request) -> Response:
         return render(desk, request, "client.html", title=title, client=client, named=False)
     its = where.replaced("client", wanted.replace(",", "*"))
     now = await reader.totals(its)
-    earlier = its.previous()
-    spans = await reader.series(its)
+    drawn, earlier = recorded(its, request.state.facts), before(its, request.state.facts)
+    spans = await reader.series(drawn)
     return render(
         desk,
         request,
@@ -83,7 +83,7 @@ async def one(desk: Desk, request: Request) -> Response:
         ]
         if now["calls"]
         else [],
-        tools=[row for row in await reader.tools(its) if row["calls"]],
+        tools=[row for row in await reader.tools(drawn) if row["calls"]],
         versions=sorted(
             (row for row in versions if row["name"] == client["name"]),
             key=lambda row: row["first_seen"] or "",

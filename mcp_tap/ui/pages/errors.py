@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from mcp_tap.api import parameters
 from mcp_tap.api.desk import Desk
+from mcp_tap.ui.cards import recorded
 from mcp_tap.ui.ranking import Column, ranked, words
 from mcp_tap.ui.web import render
 
@@ -30,7 +31,7 @@ OCCURRENCES: Final = 10
 async def page(desk: Desk, request: Request) -> Response:
     """Answer with the groups of errors."""
     question = parameters.read(request, limit=100, order="desc", sorts=words(COLUMNS))
-    rows = await desk.reader.errors(question.where, limit=question.paging.limit)
+    rows = await desk.reader.errors(recorded(question.where, request.state.facts), limit=question.paging.limit)
     return render(
         desk,
         request,
@@ -46,7 +47,8 @@ async def page(desk: Desk, request: Request) -> Response:
 async def one(desk: Desk, request: Request) -> Response:
     """Answer with one group: its occurrences, each between the requests around it."""
     question = parameters.read(request, limit=OCCURRENCES, order="desc")
-    group, found = await desk.reader.error(request.path_params["group"], question.where, question.paging)
+    where = recorded(question.where, request.state.facts)
+    group, found = await desk.reader.error(request.path_params["group"], where, question.paging)
     return render(
         desk,
         request,

@@ -9,7 +9,7 @@ from mcp_tap.api import parameters
 from mcp_tap.api.desk import Desk
 from mcp_tap.store import Paging
 from mcp_tap.ui import charts
-from mcp_tap.ui.cards import behind, cards
+from mcp_tap.ui.cards import before, behind, cards, recorded
 from mcp_tap.ui.frame import address, written
 from mcp_tap.ui.web import render
 
@@ -19,11 +19,10 @@ NEWEST = Paging(limit=5)
 async def page(desk: Desk, request: Request) -> Response:
     """Answer with the figures of a range and what is newest in it."""
     where = parameters.read(request, limit=5, order="desc").where
-    reader = desk.reader
+    reader, facts = desk.reader, request.state.facts
+    drawn, earlier = recorded(where, facts), before(where, facts)
     now = await reader.totals(where)
-    earlier = where.previous()
-    before = None if earlier is None else await reader.totals(earlier)
-    spans = await reader.series(where)
+    spans = await reader.series(drawn)
     listed = await reader.clients(where)
     failed = where if where.value("status") == "failed" else where.plus("status", "failed")
     return render(
@@ -32,8 +31,8 @@ async def page(desk: Desk, request: Request) -> Response:
         "overview.html",
         title="Overview",
         now=now,
-        compared=before is not None,
-        cards=cards(now, before, where),
+        compared=earlier is not None,
+        cards=cards(now, None if earlier is None else await reader.totals(earlier), where),
         shares=charts.proportion(
             [(row["client"], row["calls"]) for row in listed],
             lambda client: None if client == "unknown" else address("/", written(where.replaced("client", client))),
@@ -41,7 +40,7 @@ async def page(desk: Desk, request: Request) -> Response:
         charts=[
             charts.latency(spans, behind("/slow", where, over="0ms"), exact=now["exact"]),
             charts.calls(spans, behind("/sessions", where)),
-            charts.heatmap(await reader.heatmap(where), spans, behind("/slow", where, over="0ms")),
+            charts.heatmap(await reader.heatmap(drawn), spans, behind("/slow", where, over="0ms")),
         ],
         matrix=charts.matrix(await reader.matrix(where)),
         sessions=(await reader.list_sessions(where, NEWEST)).rows,

@@ -13,7 +13,7 @@ from mcp_tap.model import NotFoundError
 from mcp_tap.store import Paging, Row
 from mcp_tap.store.filters import Filter
 from mcp_tap.ui import charts, definitions
-from mcp_tap.ui.cards import behind, cards, scarce
+from mcp_tap.ui.cards import before, behind, cards, recorded, scarce
 from mcp_tap.ui.frame import address, written
 from mcp_tap.ui.ranking import Column, ranked, words
 from mcp_tap.ui.web import render
@@ -42,7 +42,7 @@ REQUESTS: Final = frozenset({"request"})
 async def page(desk: Desk, request: Request) -> Response:
     """Answer with the list of tools."""
     question = parameters.read(request, limit=100, order="desc", sorts=words(COLUMNS))
-    rows = await desk.reader.tools(question.where)
+    rows = await desk.reader.tools(recorded(question.where, request.state.facts))
     used = sum(1 for row in rows if row["calls"])
     return render(
         desk,
@@ -62,8 +62,8 @@ async def one(desk: Desk, request: Request) -> Response:
     tool = await reader.tool(name, where)
     its = calls_of(where, name)
     now = await reader.totals(its)
-    earlier = its.previous()
-    spans = await reader.series(its)
+    drawn, earlier = recorded(its, request.state.facts), before(its, request.state.facts)
+    spans = await reader.series(drawn)
     newest = tool["definitions"][-1]["definition"] if tool["definitions"] else None
     return render(
         desk,
