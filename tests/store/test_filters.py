@@ -74,7 +74,6 @@ FITS: list[tuple[str, list[int], list[int]]] = [
     ("status:pending", [19], [3]),
     ("status:ok tool:create_payment", [13], []),
     ("status:active", list(range(15, 20)), [3]),
-    ("state:connected", [*range(1, 25)], [1, 2, 3, 4]),
     ("status:ended", [n for n in range(1, 25) if not 15 <= n < 20], [1, 2, 4]),
     ("error:-32000", [12], [2]),
     ("error:tool,http", [5, 11], [1, 2]),
