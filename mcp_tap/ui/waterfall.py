@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from mcp_tap.protocol.revisions import LASTING
 from mcp_tap.store import Row
-from mcp_tap.ui.svg import Element, element
+from mcp_tap.ui.svg import element, number
 from mcp_tap.ui.text import duration
 from mcp_tap.ui.words import event as name_of
 
@@ -32,8 +32,8 @@ LEAST: Final = 3.0
 GAP_US: Final = 5_000_000
 FOLD: Final = 24.0
 
-#: More folds than this are drawn in the small picture only: in every line they would be a hatching, and a long page.
-BREAKS: Final = 8
+#: More folds than this are not drawn, by the height of a picture: they would be a hatching, and a long page.
+BREAKS: Final = {HEIGHT: 8, MINI: 40}
 
 TICK: Final = 1.5
 
@@ -180,23 +180,27 @@ def _stretches(busy: Sequence[tuple[int, int]], begin: int, end: int, *, fold: b
 # ------------------------------------------------------------------------------------------------------- pictures
 
 
+# A page has thousands of shapes, and they hold numbers and words of ours alone: they are written as text at once.
+# What strangers wrote, the title, is escaped by `element`.
+
+
 def picture(of: Bar, axis: Axis) -> Markup:
     """Return the picture of one line."""
-    parts = [*_break_lines(axis, HEIGHT), *_rects(of, axis, 3, 8)]
-    return element(
-        "svg", element("title", of.title), *parts,
-        viewBox=f"0 0 {WIDTH} {HEIGHT}", preserveAspectRatio="none", data_waterfall="", aria_hidden="true",
-    ).markup()  # fmt: skip
+    shapes = "".join((*_break_lines(axis, HEIGHT), *_rects(of, axis, 3, 8)))
+    return Markup(  # noqa: S704  see above
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" data-waterfall="" aria-hidden="true">'
+        f"{element('title', of.title)}{shapes}</svg>"
+    )
 
 
-def _break_lines(axis: Axis, height: int) -> Iterator[Element]:
-    if height == HEIGHT and len(axis.breaks) > BREAKS:
-        return
-    for place in axis.breaks:
-        yield element("line", x1=place, x2=place, y1=0, y2=height, class_="break")
+def _break_lines(axis: Axis, height: int) -> Iterator[str]:
+    if len(axis.breaks) <= BREAKS[height]:
+        for place in axis.breaks:
+            at = number(place)
+            yield f'<line x1="{at}" x2="{at}" y1="0" y2="{height}" class="break"/>'
 
 
-def _rects(of: Bar, axis: Axis, y: float, height: float) -> Iterator[Element]:
+def _rects(of: Bar, axis: Axis, y: float, height: float) -> Iterator[str]:
     bad = "bad " if of.bad else ""
     begin = axis(of.begin)
     if 0 <= begin <= WIDTH:
@@ -204,13 +208,9 @@ def _rects(of: Bar, axis: Axis, y: float, height: float) -> Iterator[Element]:
     if of.waiting:
         # until now: the reader sees that it is not over
         right = WIDTH if of.end is None else axis(of.end)
-        if rect := _rect(begin, right, y, height, "pending"):
-            yield rect
+        yield _rect(begin, right, y, height, "pending")
     elif of.end is None or (of.end <= of.begin and not of.ticks):
-        if of.back and (arrow := _arrow(begin, y, height)):
-            yield arrow
-        elif rect := _rect(begin, begin + LEAST, y + 1, height - 2, "tick"):
-            yield rect
+        yield _arrow(begin, y, height) if of.back else _rect(begin, begin + LEAST, y + 1, height - 2, "tick")
     else:
         end = max(axis(of.end), begin + LEAST)
         # never without either shade, as long as both times are known
@@ -218,32 +218,30 @@ def _rects(of: Bar, axis: Axis, y: float, height: float) -> Iterator[Element]:
         kind = "back " if of.back else ""
         if of.lasting:
             y, height = y + height / 2 - 1, 2
-        for rect in (
-            _rect(begin, middle, y, height, f"{bad}{kind}wait"),
-            _rect(middle, end, y, height, f"{bad}{kind}recv"),
-            _arrow(begin, y, height) if of.back else None,
-        ):
-            if rect:
-                yield rect
+        yield _rect(begin, middle, y, height, f"{bad}{kind}wait")
+        yield _rect(middle, end, y, height, f"{bad}{kind}recv")
+        if of.back:
+            yield _arrow(begin, y, height)
     for tick in _spread(of.ticks):
         place = axis(tick)
-        if rect := _rect(place - TICK / 2, place + TICK / 2, y - 2, height + 4, "tick"):
-            yield rect
+        yield _rect(place - TICK / 2, place + TICK / 2, y - 2, height + 4, "tick")
 
 
-def _rect(left: float, right: float, y: float, height: float, kind: str) -> Element | None:
+def _rect(left: float, right: float, y: float, height: float, kind: str) -> str:
+    """Return what of a bar can be seen, "" where nothing can."""
     left, right = max(left, 0.0), min(right, float(WIDTH))
     if right - left < 0.01:
-        return None
-    return element("rect", x=left, y=y, width=right - left, height=height, class_=kind)
+        return ""
+    place = f'x="{number(left)}" y="{number(y)}" width="{number(right - left)}" height="{number(height)}"'
+    return f'<rect {place} class="{kind}"/>'
 
 
-def _arrow(place: float, y: float, height: float) -> Element | None:
+def _arrow(place: float, y: float, height: float) -> str:
     """Point to the left: what the server sends to the client goes the other way."""
     if not 0 <= place <= WIDTH:
-        return None
+        return ""
     points = f"{place:.1f},{y + height / 2:.1f} {place + 8:.1f},{y:.1f} {place + 8:.1f},{y + height:.1f}"
-    return element("polygon", points=points, class_="back")
+    return f'<polygon points="{points}" class="back"/>'
 
 
 def _spread(ticks: Sequence[int]) -> Iterable[int]:
@@ -255,11 +253,7 @@ def _spread(ticks: Sequence[int]) -> Iterable[int]:
 def minimap(bars: Sequence[Bar], axis: Axis, *, title: str) -> Markup:
     """Return the small picture of the whole session; the higher a bar the longer the call."""
     longest = max((_took(each) for each in bars if not each.lasting), default=0)
-    parts: list[Element] = [
-        element("title", title),
-        element("line", x1=0, x2=WIDTH, y1=MINI - 8, y2=MINI - 8, class_="axis"),
-        *_break_lines(axis, MINI),
-    ]
+    shapes = [f'<line x1="0" x2="{WIDTH}" y1="{MINI - 8}" y2="{MINI - 8}" class="axis"/>', *_break_lines(axis, MINI)]
     seen: set[tuple[int, int, bool]] = set()  # what lies on the same place is drawn once
     for each in bars:
         if each.lasting or (each.end is None and not each.waiting):
@@ -271,16 +265,16 @@ def minimap(bars: Sequence[Bar], axis: Axis, *, title: str) -> Markup:
         place = (round(left), round(height), each.bad)
         kind = "bad recv" if each.bad else "pending" if each.waiting else "recv"
         left = min(left, WIDTH - LEAST)
-        rect = _rect(left, max(right, left + LEAST), MINI - 8 - height, height, kind)
-        if rect and place not in seen:
+        if place not in seen:
             seen.add(place)
-            parts.append(rect)
-    return element(
-        "svg", *parts,
-        viewBox=f"0 0 {WIDTH} {MINI}", preserveAspectRatio="none", class_="mini", role="img", aria_label=title,
-        data_minimap="", data_from=0, data_to=round((axis.end - axis.begin) / 1000),
-        data_folded="" if axis.folds else None,
-    ).markup()  # fmt: skip
+            shapes.append(_rect(left, max(right, left + LEAST), MINI - 8 - height, height, kind))
+    folded = ' data-folded=""' if axis.folds else ""
+    to_ms = round((axis.end - axis.begin) / 1000)
+    return Markup(  # noqa: S704  see above
+        f'<svg viewBox="0 0 {WIDTH} {MINI}" preserveAspectRatio="none" class="mini" role="img" '
+        f'aria-label="{escape(title)}" data-minimap="" data-from="0" data-to="{to_ms}"{folded}>'
+        f"{element('title', title)}{''.join(shapes)}</svg>"
+    )
 
 
 def _took(of: Bar) -> int:
