@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from mcp_tap.demo import play
 
 from .environment import chromium, missing
+from .png import with_palette
 from .stage import Scene, in_thread, scene
 
 if TYPE_CHECKING:
@@ -128,7 +129,8 @@ def take(browser: Browser, scene: Scene, folder: Path | None) -> list[Path]:
         file = (folder or home) / f"{picture.name}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         page.mouse.move(0, 0)
-        page.screenshot(path=file, full_page=picture.name not in SHOWN)
+        png = page.screenshot(full_page=picture.name not in SHOWN)
+        file.write_bytes(with_palette(png) if picture.name in SHOWN else png)
         files.append(file)
         context.close()
     return files
@@ -148,6 +150,7 @@ def main(arguments: list[str]) -> int:
             for file in take(browser, playing, Path(arguments[0]) if arguments else None):
                 print(file)
             browser.close()
+        playing.stage.release()
     return 0
 
 

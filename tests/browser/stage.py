@@ -107,7 +107,7 @@ class Client:
 
     def __init__(self, url: str, name: str = "stage-client", version: str = "1.2.3") -> None:
         self.url = url
-        self._http = httpx.Client(timeout=PATIENCE, trust_env=False)
+        self._http = httpx.Client(timeout=None, trust_env=False)  # a call may be held for long
         self._headers = dict(HEADERS)
         self.requests = 0
         self._waiting: list[threading.Thread] = []
