@@ -11,9 +11,10 @@
 #   make browser          installs what the tests in a browser need, where the system lets it
 #   make screenshots      the pages as pictures, two of them in docs/images
 #   make bench            what the tap costs beside a direct connection
+#   make bench-desk       how long the pages take on a month of a million lines        (ARGS="--only tools")
 
 .DEFAULT_GOAL := test
-.PHONY: setup demo test test-all fuzz conformance transparency faults lint types bench sdk browser screenshots clean
+.PHONY: setup demo test test-all fuzz conformance transparency faults lint types bench bench-desk sdk browser screenshots clean
 .SILENT:
 
 # The first Python that is new enough.
@@ -77,6 +78,9 @@ types: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.overhead $(ARGS)
+
+bench-desk: setup
+	$(BIN)/python -m benchmarks.desk $(ARGS)
 
 # The official MCP SDKs, each in an environment of its own.
 sdk: setup

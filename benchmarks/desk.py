@@ -15,7 +15,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from benchmarks.recording import BUSY_FROM_US, BUSY_US, HOUR, NOW_US, TOOLS, recording
+from mcp_tap.api.desk import Desk, Recording
+from mcp_tap.app import application
 from mcp_tap.store import Paging, Reader, open_reader
 from mcp_tap.store.filters import Filter, parse
 from mcp_tap.store.rows import iso
@@ -82,7 +86,7 @@ async def tables(reader: Reader, rounds: int, only: str) -> int:
             missed += max(taken) >= PAGE
             print(f"{name:28}" + "".join(f"{ms:13.1f}" for ms in taken) + f"{PAGE:7}  {verdict(max(taken), PAGE)}")
     busy = where(f"from:{iso(BUSY_FROM_US)} to:{iso(BUSY_FROM_US + BUSY_US)}")
-    long = (await reader.list_sessions(where(f"calls:>900 since:{4 * HOUR // HOUR}h"))).rows[0]["connection_id"]
+    long = (await reader.list_sessions(where("calls:>900 since:4h"))).rows[0]["connection_id"]
     newest = (await reader.list_events(where("status:failed since:24h"), Paging(limit=1))).rows[0]["message_id"]
     group = (await reader.errors(where("")))[0]["group_id"]
     change = (await reader.facts())["change"]
@@ -109,11 +113,46 @@ async def tables(reader: Reader, rounds: int, only: str) -> int:
     return missed
 
 
+#: Every list page, and its JSON.
+LISTS = ("/", "/sessions", "/connections", "/tools", "/clients", "/errors", "/slow", "/api/sessions", "/api/messages")
+
+
+async def pages(reader: Reader, rounds: int, only: str) -> int:
+    """Print the pages, as a browser gets them; return how many are too slow."""
+    missed = 0
+    transport = httpx.ASGITransport(application(Desk(reader, lambda: Recording(on=False))))
+    print(f"\n{'page, ms':28}" + "".join(f"{text or 'everything':>13}" for text in RANGES) + f"{'bar':>7}")
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:6279") as client:
+        long = (await reader.list_sessions(where("calls:>900 since:4h"))).rows[0]
+        session = f"/sessions/{long['session_id']}"
+        for path, bar, texts in ((path, bar, texts) for path, bar, texts in _asked(session) if only in path):
+            taken = []
+            for text in texts:
+                key, _, value = text.partition(":")
+                query = {key: value} if text else {}
+
+                async def ask(path: str = path, query: dict[str, str] = query) -> None:
+                    answer = await client.get(path, params=query)
+                    assert answer.status_code == 200, f"{path} {query}: {answer.status_code} {answer.text[:200]}"
+
+                taken.append(await measure(ask, rounds))
+            missed += max(taken) >= bar
+            print(f"{path[:27]:28}" + "".join(f"{ms:13.1f}" for ms in taken) + f"{bar:7}  {verdict(max(taken), bar)}")
+    return missed
+
+
+def _asked(session: str) -> list[tuple[str, int, tuple[str, ...]]]:
+    # a page without a range asks for the last hour by itself; the month ended long ago, so ranges are moments
+    ago = {"1h": HOUR, "24h": 24 * HOUR, "7d": 168 * HOUR, "30d": 720 * HOUR}
+    texts = tuple(f"from:{iso(NOW_US - length)}" for length in ago.values())
+    return [*((path, PAGE, texts) for path in LISTS), (session, TIMELINE, ("",))]
+
+
 async def main(path: Path, rounds: int, only: str) -> int:
     """Measure everything; return how much is too slow."""
     reader = await open_reader(f"sqlite:///{path}")
     try:
-        return await tables(reader, rounds, only)
+        return await tables(reader, rounds, only) + await pages(reader, rounds, only)
     finally:
         await reader.close()
 
