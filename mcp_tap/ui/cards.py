@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Final, NamedTuple
 
 from mcp_tap.store import Row
-from mcp_tap.store.filters import Filter
+from mcp_tap.store.filters import Filter, moment
 from mcp_tap.store.rows import iso
 from mcp_tap.ui.charts import Link, percent
 from mcp_tap.ui.frame import TIMES, address, written
@@ -101,18 +100,21 @@ def _tone(change: float, least: float) -> str:
     return "worse" if change >= least else "better" if change <= -least else ""
 
 
-def recorded(where: Filter, facts: Row) -> Filter:
+def recorded(where: Filter, facts: Row, *, growing: bool = True) -> Filter:
     """Return the filter with its range begun no earlier than the recording, whose ``facts`` these are.
 
-    A day of which ten minutes are recorded would be a chart of one bar, beside a day before that nobody saw.
+    A day of which ten minutes are recorded would be a chart of one bar, beside a day before that nobody saw. A
+    recording that is not ``growing`` ends with its newest line, not now.
     """
     since, until = where.since_us, where.until_us
     if since is None or not facts["oldest"]:
         return where
-    oldest = round(datetime.fromisoformat(facts["oldest"]).timestamp() * 1_000_000)
-    if since >= oldest or (until is not None and until <= oldest):
-        return where
-    return where.without("since", "from").plus("from", facts["oldest"])
+    oldest, newest = (moment(facts[end], where.now_us) for end in ("oldest", "newest"))
+    if since < oldest and (until is None or until > oldest):
+        where = where.without("since", "from").plus("from", facts["oldest"])
+    if not growing and until is None and since <= newest:
+        where = where.plus("to", iso(newest + 1000))  # a moment that is not in the range any more
+    return where
 
 
 def before(where: Filter, facts: Row) -> Filter | None:

@@ -53,12 +53,21 @@ def test_the_list_behind_a_span_keeps_the_filter_but_for_its_range() -> None:
 
 
 def test_a_range_begins_with_the_recording_where_this_is_younger() -> None:
-    young = {"oldest": "2026-03-14T09:48:00.000Z"}
+    young = {"oldest": "2026-03-14T09:48:00.000Z", "newest": "2026-03-14T09:49:00.000Z"}
     assert str(recorded(DAY, young)) == "tool:pay from:2026-03-14T09:48:00.000Z"
     assert before(DAY, young) is None, "nobody recorded the day before"
-    old = {"oldest": "2026-03-01T00:00:00.000Z"}
+    old = {"oldest": "2026-03-01T00:00:00.000Z", "newest": "2026-03-14T09:59:00.000Z"}
     assert recorded(DAY, old) is DAY
     assert str(before(DAY, old)) == "tool:pay from:2026-03-12T10:00:00.000Z to:2026-03-13T10:00:00.000Z"
     for untouched in (parse("tool:pay", now_us=NOW_US), parse("from:2026-01-01 to:2026-01-02", now_us=NOW_US)):
         assert recorded(untouched, young) is untouched
     assert recorded(DAY, {"oldest": None}) is DAY
+
+
+def test_a_range_ends_with_a_recording_that_is_over() -> None:
+    over = {"oldest": "2026-03-14T09:48:00.000Z", "newest": "2026-03-14T09:49:00.000Z"}
+    assert str(recorded(DAY, over, growing=False)) == (
+        "tool:pay from:2026-03-14T09:48:00.000Z to:2026-03-14T09:49:00.001Z"
+    )
+    later = parse("since:1m", now_us=NOW_US)
+    assert recorded(later, over, growing=False) is later, "nothing of it is in the range"

@@ -67,7 +67,7 @@ async def one(desk: Desk, request: Request) -> Response:
         return render(desk, request, "client.html", title=title, client=client, named=False)
     its = where.replaced("client", wanted.replace(",", "*"))
     now = await reader.totals(its)
-    drawn, earlier = recorded(its, request.state.facts), before(its, request.state.facts)
+    drawn, earlier = recorded(its, request.state.facts, growing=desk.recording().on), before(its, request.state.facts)
     spans = await reader.series(drawn)
     return render(
         desk,

@@ -20,7 +20,7 @@ async def page(desk: Desk, request: Request) -> Response:
     """Answer with the figures of a range and what is newest in it."""
     where = parameters.read(request, limit=5, order="desc").where
     reader, facts = desk.reader, request.state.facts
-    drawn, earlier = recorded(where, facts), before(where, facts)
+    drawn, earlier = recorded(where, facts, growing=desk.recording().on), before(where, facts)
     now = await reader.totals(where)
     spans = await reader.series(drawn)
     listed = await reader.clients(where)

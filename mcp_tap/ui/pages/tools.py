@@ -62,7 +62,7 @@ async def one(desk: Desk, request: Request) -> Response:
     tool = await reader.tool(name, where)
     its = calls_of(where, name)
     now = await reader.totals(its)
-    drawn, earlier = recorded(its, request.state.facts), before(its, request.state.facts)
+    drawn, earlier = recorded(its, request.state.facts, growing=desk.recording().on), before(its, request.state.facts)
     spans = await reader.series(drawn)
     newest = tool["definitions"][-1]["definition"] if tool["definitions"] else None
     return render(
