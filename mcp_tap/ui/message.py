@@ -33,6 +33,12 @@ class Part(NamedTuple):
     note: str = ""  # or something about what is not shown
     raw: str = ""  # what the button copies
 
+    @property
+    def cut(self) -> bool:
+        """Whether there is more of it than is shown."""
+        shortened = any(piece.kind == "more" or piece.text.endswith("more characters") for piece in self.pieces)
+        return shortened or bool(self.text and self.text.endswith("more characters"))
+
 
 def request(row: Row) -> list[Part]:
     """Return what was asked; ``row`` is one of `Reader.event`."""

@@ -456,6 +456,26 @@ def test_every_kind_of_message_can_be_read(talk: Path, number: int, said: str) -
     assert said in seen.main.one("article").text
 
 
+def test_what_is_too_long_leads_to_all_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "tap.db"
+    of = connection(1)
+    call = event(of, direction=Direction.TO_SERVER, response_bytes=1_000_000)
+    said = json.dumps(
+        {"result": {"content": [{"type": "text", "text": "A" * 1_000_000}], "structuredContent": ["B" * 9000]}}
+    )
+    record(file, Batch(connections=[of], events=[call], bodies=[Body(call, Side.RESPONSE, Codec.AS_SEEN, said)]))
+    (pretty,) = look(file, "/messages/1")
+    assert len(pretty.html) < 100_000
+    ways = [each.attributes["href"] for each in pretty.main.all("a") if each.text == "show all of it"]
+    assert ways == [link(pretty.main, "Raw")] * 2
+    (raw,) = look(file, ways[0])
+    assert len(raw.html) > 200_000
+    assert "more characters" in raw.main.one(data_test="raw-response").text
+    assert link(raw.main, "all of it as JSON") == link(raw.main, ".json")
+    (short,) = look(file, "/messages/1?view=network")
+    assert "show all of it" not in short.main.text
+
+
 def test_raw_is_what_is_stored(talk: Path) -> None:
     (seen,) = look(talk, "/messages/6?view=raw")
     assert seen.main.one(data_test="raw-request").text.startswith('{"jsonrpc":"2.0","id":2,"method":"resources/list"')

@@ -100,7 +100,8 @@ async def _around(desk: Desk, row: Row) -> tuple[str, str]:
     at = row["connection_id"]
     earlier = await desk.reader.list_sessions(paging=Paging(limit=1, order="desc", after=at))
     later = await desk.reader.list_sessions(paging=Paging(limit=1, order="asc", after=at))
-    before, after = (f"/sessions/{p.rows[0]['session_id']}" if p.rows else "" for p in (earlier, later))
+    ids = [page.rows[0]["session_id"] if page.rows else row["session_id"] for page in (earlier, later)]
+    before, after = ("" if each == row["session_id"] else f"/sessions/{each}" for each in ids)
     return before, after
 
 
