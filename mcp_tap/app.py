@@ -321,10 +321,16 @@ class _Window:
         )
 
 
+def _unless_let_go(record: logging.LogRecord) -> bool:
+    """Pass over uvicorn's complaint about a live stream whose reader took no more: it was let go on purpose."""
+    return "without completing response" not in record.msg
+
+
 class _Server(uvicorn.Server):
     """uvicorn without its own ideas about signals: the relay owns them."""
 
     def __init__(self, application: ASGIApp) -> None:
+        logging.getLogger("uvicorn.error").addFilter(_unless_let_go)
         super().__init__(
             uvicorn.Config(
                 application,

@@ -9,6 +9,7 @@ from mcp_tap.api import errors, live, parameters, recorded
 from mcp_tap.api.openapi import plain
 from mcp_tap.api.routes import PATHS
 from mcp_tap.api.shape import Field, Resource
+from mcp_tap.store import filters
 
 TEXT = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 PARTS = {part.title: part for path in PATHS for part in path.resource.parts()}
@@ -38,7 +39,13 @@ def test_every_parameter_of_lists_is_documented() -> None:
     documented = {row[0].strip("`") for row in rows(section("Lists"))[1:]}
     assert documented == {*parameters.PAGING, "type", "q", "reveal"}
     told = section("Lists")
-    for word in (*parameters.RESOURCE_WORDS, "session_provider_id", *recorded.SESSION_SORTS, *recorded.EVENT_SORTS):
+    for word in (
+        *parameters.RESOURCE_WORDS,
+        *filters.ALIASES,
+        "session_provider_id",
+        *recorded.SESSION_SORTS,
+        *recorded.EVENT_SORTS,
+    ):
         assert f"`{word}`" in told, word
 
 
