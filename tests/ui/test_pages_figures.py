@@ -167,6 +167,8 @@ def test_overview_hides_percentiles_of_few_calls_and_says_why(morning: Get) -> N
     document = page(morning, "/?q=client:cursor&since=")
     (card,) = document.all("div", data_card="p95 latency")
     assert card.one("dd").text == "p95 needs 20 calls; 4 so far"
+    drawn = [figure.attributes["data-test"] for figure in document.all("figure")]
+    assert drawn == ["chart-calls", "chart-heatmap"]
 
 
 def test_overview_of_a_recording_covers_what_is_recorded(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from mcp_tap.model import NotFoundError
 from mcp_tap.store import Paging
 from mcp_tap.store.filters import Filter
 from mcp_tap.ui import charts
-from mcp_tap.ui.cards import before, behind, cards, recorded
+from mcp_tap.ui.cards import before, behind, cards, recorded, scarce
 from mcp_tap.ui.frame import address, written
 from mcp_tap.ui.ranking import Column, ranked, words
 from mcp_tap.ui.web import render
@@ -69,6 +69,7 @@ async def one(desk: Desk, request: Request) -> Response:
     now = await reader.totals(its)
     drawn, earlier = recorded(its, request.state.facts, growing=desk.recording().on), before(its, request.state.facts)
     spans = await reader.series(drawn)
+    latency = charts.latency(spans, behind("/slow", its, over="0ms"), exact=now["exact"])
     return render(
         desk,
         request,
@@ -78,7 +79,7 @@ async def one(desk: Desk, request: Request) -> Response:
         named=True,
         cards=cards(now, None if earlier is None else await reader.totals(earlier), its),
         charts=[
-            charts.latency(spans, behind("/slow", its, over="0ms"), exact=now["exact"]),
+            *([] if scarce(now["calls"]) else [latency]),
             charts.calls(spans, behind("/sessions", its)),
         ]
         if now["calls"]

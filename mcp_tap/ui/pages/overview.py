@@ -9,7 +9,7 @@ from mcp_tap.api import parameters
 from mcp_tap.api.desk import Desk
 from mcp_tap.store import Paging
 from mcp_tap.ui import charts
-from mcp_tap.ui.cards import before, behind, cards, recorded
+from mcp_tap.ui.cards import before, behind, cards, recorded, scarce
 from mcp_tap.ui.frame import address, written
 from mcp_tap.ui.web import render
 
@@ -23,6 +23,7 @@ async def page(desk: Desk, request: Request) -> Response:
     drawn, earlier = recorded(where, facts, growing=desk.recording().on), before(where, facts)
     now = await reader.totals(where)
     spans = await reader.series(drawn)
+    latency = charts.latency(spans, behind("/slow", where, over="0ms"), exact=now["exact"])
     listed = await reader.clients(where)
     failed = where if where.value("status") == "failed" else where.plus("status", "failed")
     return render(
@@ -38,7 +39,7 @@ async def page(desk: Desk, request: Request) -> Response:
             lambda client: None if client == "unknown" else address("/", written(where.replaced("client", client))),
         ),
         charts=[
-            charts.latency(spans, behind("/slow", where, over="0ms"), exact=now["exact"]),
+            *([] if scarce(now["calls"]) else [latency]),
             charts.calls(spans, behind("/sessions", where)),
             charts.heatmap(await reader.heatmap(drawn), spans, behind("/slow", where, over="0ms")),
         ],

@@ -64,6 +64,7 @@ async def one(desk: Desk, request: Request) -> Response:
     now = await reader.totals(its)
     drawn, earlier = recorded(its, request.state.facts, growing=desk.recording().on), before(its, request.state.facts)
     spans = await reader.series(drawn)
+    latency = charts.latency(spans, behind("/slow", its, over="0ms"), exact=now["exact"])
     newest = tool["definitions"][-1]["definition"] if tool["definitions"] else None
     return render(
         desk,
@@ -74,10 +75,9 @@ async def one(desk: Desk, request: Request) -> Response:
         definition=newest if isinstance(newest, dict) else {},
         shown=definitions.lines,
         upstreams=len({each["upstream"] for each in tool["definitions"]}) > 1,
-        scarce=scarce(tool["calls"]),
         cards=cards(now, None if earlier is None else await reader.totals(earlier), its),
         charts=[
-            charts.latency(spans, behind("/slow", its, over="0ms"), exact=now["exact"]),
+            *([] if scarce(now["calls"]) else [latency]),
             charts.calls(spans, behind("/sessions", its)),
         ]
         if now["calls"]
