@@ -202,7 +202,7 @@ def errors(*, words: tuple[str, ...], since: str | None, limit: int, store: str 
            as_json: bool, debug: bool) -> None:  # fmt: skip
     """List what failed, in groups of the same error; numbers and ids in its text count as the same.
 
-    The last column is the newest occurrence: mcp-tap show ID.
+    The first column is the number of the newest one, for mcp-tap show ID.
     """
     where = flags.read_filter(words, since)
     from mcp_tap.ui import figures

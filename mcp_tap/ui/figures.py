@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from mcp_tap.protocol.revisions import LASTING
+from mcp_tap.store.rows import DIGITS, iso
 from mcp_tap.ui import listing
 from mcp_tap.ui.terminal import failure_text, paint
 from mcp_tap.ui.text import counted, duration, local, size
@@ -25,6 +26,7 @@ PARTS: Final = 48
 
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _WHEN: Final = "%m-%d %H:%M:%S"
+_DAY: Final = "%m-%d %H:%M"
 
 
 def calls(where: Filter) -> Filter:
@@ -64,62 +66,70 @@ def _style(column: str, shown: str) -> str:
 
 def tools(rows: Sequence[Row], *, color: bool) -> None:
     """Print rows of `Reader.tools` and how many of them are used."""
-    numbers = ("calls", "errors", "rate", "p50", "p95", "p99", "clients")
+    numbers = ("calls", "errors", "p50", "p95", "p99")
     listing.print_table(
-        ("tool", "health", *numbers, "last called", "definition", "calls over time"),
+        ("tool", "health", *numbers, "last called", "definition", "over time"),
         [
             (
                 row["name"],
                 row["health"],
                 row["calls"],
-                row["errors"],
-                percent(row["errors"], row["calls"]),
+                _errors(row),
                 *(duration(row[key]) for key in ("p50_ms", "p95_ms", "p99_ms")),
-                row["clients"],
-                local(row["last_called"], _WHEN),
+                local(row["last_called"], _DAY),
                 _definition(row),
-                spark(row["spark"] or ()),
+                spark(_halved(row["spark"] or ())),
             )
             for row in rows
         ],
         color=color,
         right=numbers,
         whole=("health", *numbers, "last called"),
+        spare=("definition", "over time"),
         style=_style,
     )
     used = sum(1 for row in rows if row["calls"])
     click.echo(f"\n{counted(len(rows), 'tool')}, {used} used, {len(rows) - used} unused", err=True)
 
 
+def _errors(row: Row) -> str:
+    return f"{row['errors']:,}, {percent(row['errors'], row['calls'])}" if row["errors"] else "0"
+
+
+def _halved(counts: Sequence[int]) -> list[int]:
+    """Return the sums of two neighbours each: half the width is enough beside ten other columns."""
+    return [sum(counts[index : index + 2]) for index in range(0, len(counts), 2)]
+
+
 def _definition(row: Row) -> str:
     if not row["listed"]:
-        return "never listed"
-    return f"v{row['versions']}, changed {local(row['changed'], '%m-%d %H:%M')}" if row["versions"] > 1 else "v1"
+        return "unlisted"
+    return f"v{row['versions']} {local(row['changed'], _DAY)}" if row["versions"] > 1 else "v1"
 
 
 def clients(rows: Iterable[Row], *, color: bool) -> None:
     """Print rows of `Reader.clients`."""
-    numbers = ("sessions", "calls", "errors", "rate", "p95", "tools")
+    numbers = ("sessions", "calls", "errors", "p95", "tools")
     listing.print_table(
-        ("client", "revisions", *numbers, "first seen", "last seen"),
+        ("client", *numbers, "first seen", "last seen", "revisions"),
         [
             (
                 row["client"],
-                _joined(row["revisions"]),
                 row["sessions"],
                 row["calls"],
-                row["errors"],
-                percent(row["errors"], row["calls"]),
+                _errors(row),
                 duration(row["p95_ms"]),
                 row["tools"],
-                local(row["first_seen"], _WHEN),
-                local(row["last_seen"], _WHEN),
+                local(row["first_seen"], _DAY),
+                local(row["last_seen"], _DAY),
+                _joined(row["revisions"]),
             )
             for row in rows
         ],
         color=color,
         right=numbers,
         whole=(*numbers, "first seen", "last seen"),
+        spare=("revisions",),
         style=_style,
     )
 
@@ -132,26 +142,26 @@ def _joined(value: Any) -> str:
 
 
 def errors(rows: Iterable[Row], *, color: bool) -> None:
-    """Print rows of `Reader.errors`; the last column is what `show` takes."""
-    numbers = ("count", "share", "clients", "sessions")
+    """Print rows of `Reader.errors`, whose first column is the number of the newest message, which `show` takes."""
+    numbers = ("#", "count", "share", "clients", "sessions")
     listing.print_table(
-        (*numbers, "what", "error", "last", "show"),
+        (*numbers, "last", "what", "error"),
         [
             (
+                int(row["message_id"][-DIGITS:]),
                 row["count"],
                 percent(row["share"], 1),
                 row["clients"],
                 row["sessions"],
+                local(row["last"], _DAY),
                 f"{row['type']} {row['name'] or ''}".strip(),
                 failure_text(row),
-                local(row["last"], _WHEN),
-                row["message_id"],
             )
             for row in rows
         ],
         color=color,
         right=numbers,
-        whole=(*numbers, "last", "show"),
+        whole=(*numbers, "last"),
         style=lambda column, _: "red" if column == "error" else "",
     )
 
@@ -187,27 +197,28 @@ def connections(rows: Iterable[Row], *, color: bool) -> None:
     """Print rows of `Reader.list_sessions` as what they are on the wire."""
     numbers = ("#", "streams", "in", "out", "dropped")
     listing.print_table(
-        ("#", "client", "from", "state", "transport", "known by", "opened", "last used", *numbers[1:]),
+        ("#", "client", "state", "opened", "last used", *numbers[1:], "from", "known by", "transport"),
         [
             (
                 row["pk"],
                 f"{row['client_name'] or 'unknown'} {row['client_version'] or ''}".strip(),
-                row["client_address"],
-                f"{row['connection_state']}, {row['status']}",
-                row["transport"],
-                row["origin"],
-                local(row["started"], _WHEN),
-                local(row["last_active"], _WHEN),
+                "ended" if row["status"] == "ended" else row["connection_state"],
+                local(row["started"], _DAY),
+                local(row["last_active"], _DAY),
                 row["open_streams"],
                 size(row["request_bytes"]),
                 size(row["response_bytes"]),
                 row["dropped"],
+                row["client_address"],
+                row["origin"],
+                row["transport"],
             )
             for row in rows
         ],
         color=color,
         right=numbers,
         whole=(*numbers, "state", "opened", "last used"),
+        spare=("transport", "known by", "from"),
         style=_style,
     )  # fmt: skip
 
@@ -240,15 +251,14 @@ def stats(totals: Row, series: Sequence[Row], used: Sequence[Row], *, color: boo
         click.echo(f"  {'':<10} {paint(over, 'dim', color=color)}", color=color)
     if used:
         click.echo()
-        numbers = ("calls", "errors", "rate", "p50", "p95", "p99")
+        numbers = ("calls", "errors", "p50", "p95", "p99")
         listing.print_table(
             ("tool", *numbers),
             [
                 (
                     row["name"],
                     row["calls"],
-                    row["errors"],
-                    percent(row["errors"], row["calls"]),
+                    _errors(row),
                     *(duration(row[key]) for key in ("p50_ms", "p95_ms", "p99_ms")),
                 )
                 for row in sorted(used, key=lambda row: -row["calls"])
@@ -273,6 +283,4 @@ def _told(totals: Row) -> Iterable[tuple[str, str]]:
 
 
 def _clock(at_us: int) -> str:
-    from mcp_tap.store.rows import iso
-
     return local(iso(at_us), _WHEN)

@@ -74,18 +74,25 @@ def print_table(
     color: bool,
     right: Iterable[str] = (),
     whole: Iterable[str] = (),
+    spare: Iterable[str] = (),
     style: Callable[[str, str], str] = _plain,
 ) -> None:
     """Print a table for people, cut to the terminal: ``right`` names columns of numbers, ``whole`` those never cut.
 
-    ``style`` says how a cell is painted, from its column and its text. What has too many columns for lines is printed
-    one value per line instead, each row a block.
+    ``spare`` names those that are left out where there is no room, the last one first. ``style`` says how a cell is
+    painted, from its column and its text. What has too many columns for lines is printed one value per line instead,
+    each row a block.
     """
     cells = [[cell(value) for value in row] for row in rows]
     if not cells:
         click.echo("nothing")
         return
     widths = [max(text.columns(harmless(shown)) for shown in column) for column in zip(columns, *cells, strict=True)]
+    for index in [index for index, name in enumerate(columns) if name in spare][::-1]:
+        if sum(widths) + 2 * (len(columns) - 1) > width():
+            columns = [*columns[:index], *columns[index + 1 :]]
+            cells = [[*row[:index], *row[index + 1 :]] for row in cells]
+            del widths[index]
     room = width() - 2 * (len(columns) - 1)
     if room < len(columns) * _NARROW:
         _print_blocks(columns, cells, color=color)
