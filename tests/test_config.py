@@ -80,6 +80,12 @@ def test_a_flag_beats_the_environment_beats_the_file_beats_the_default(tmp_path:
     }
 
 
+def test_a_size_that_a_file_gives_can_be_taken_back(tmp_path: Path) -> None:
+    text = '[record]\nmax_size = "2GB"\n'
+    assert loaded(tmp_path, text).settings.record.max_size == 2_000_000_000
+    assert loaded(tmp_path, text, env={"MCP_TAP_RECORD_MAX_SIZE": "unlimited"}).settings.record.max_size is None
+
+
 def test_files_are_searched_in_order(tmp_path: Path) -> None:
     for name, drain in (
         ("c", 1),
