@@ -18,7 +18,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -26,7 +25,7 @@ from starlette.types import Receive, Scope, Send
 from mcp_tap.api import parameters, resources
 from mcp_tap.api.desk import Desk
 from mcp_tap.api.recorded import connections_by_id
-from mcp_tap.api.shape import Resource
+from mcp_tap.api.shape import Resource, dumped
 from mcp_tap.model import StoreError, UsageError
 from mcp_tap.store import Row
 from mcp_tap.store.filters import Filter
@@ -92,9 +91,9 @@ def _after(request: Request) -> int | None:
 
 
 def message(kind: str, content: Any, number: int | None = None) -> bytes:
-    """Return one server-sent event. JSON has no line ends, so it is one line of data."""
+    """Return one server-sent event. JSON on one line is one line of data."""
     named = b"" if number is None else b"id: %d\n" % number
-    return named + b"event: " + kind.encode() + b"\ndata: " + orjson.dumps(content) + b"\n\n"
+    return named + b"event: " + kind.encode() + b"\ndata: " + dumped(content) + b"\n"
 
 
 class Asked(NamedTuple):
@@ -137,6 +136,8 @@ class Hub:
                     await tail.advance()
                 except StoreError as error:
                     log.debug("the live stream pauses: %s", error)  # asked again with the next pulse
+                except Exception:
+                    log.exception("the live stream pauses")
             await asyncio.sleep(PULSE)
 
 
@@ -148,6 +149,7 @@ class Tail:
         self._desk = desk
         self._asked = asked
         self._reached: _Reached | None = None
+        self._replica = desk.reader.replica
         self._status = b""
         self._quiet = 0.0
 
@@ -164,6 +166,9 @@ class Tail:
         """Ask once for what is new, and tell every reader."""
         if self._reached is None:
             return
+        if self._desk.reader.replica != self._replica:  # another file has the name now, and counts for itself
+            newest = (await self._desk.reader.facts())["change"]
+            self._replica, self._reached = self._desk.reader.replica, _Reached(newest, newest)
         told, self._reached = await self._after(self._reached, TOLD)
         status = message("status", self._told_status())
         if status != self._status:

@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterable
 from typing import Any, Final
 
-import orjson
 from starlette.requests import Request
 
 from mcp_tap.api import parameters, resources
@@ -28,6 +27,9 @@ Json = dict[str, Any]
 
 SESSION_SORTS: Final = ("started", "client_name", "duration_ms", "calls", "errors", "last_active")
 EVENT_SORTS: Final = ("time", "latency_ms", "size")
+
+#: Levels of a body that are told as JSON. Nobody's arguments have so many, and writers of JSON have their limits.
+_DEEP: Final = 200
 
 #: Ids that one question to the store names.
 _AT_ONCE: Final = 200
@@ -253,14 +255,33 @@ def complete(row: Row, of: Row | None) -> Row:
 
 
 def parsed(text: str | None) -> Any:
-    """Return what JSON says, None for what is none. Numbers stay what they are, however long."""
+    """Return what JSON says, None for what is none or too deep. Numbers stay what they are, however long."""
     if text is None:
         return None
     try:
-        orjson.loads(text)
-        return json.loads(text)
+        value = json.loads(text, parse_constant=_refused)
     except (ValueError, RecursionError):
         return None
+    return None if _deeper(value, _DEEP) else value
+
+
+def _refused(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether a value has more levels than that, one inside the other."""
+    inside = [value]
+    while inside and levels >= 0:
+        inside = [
+            each
+            for outer in inside
+            if isinstance(outer, list | dict)
+            for each in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(each, list | dict)
+        ]
+        levels -= 1
+    return bool(inside)
 
 
 async def events(desk: Desk, request: Request) -> Json:

@@ -5,7 +5,6 @@ The routes and the OpenAPI document are made from one table.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
@@ -16,7 +15,7 @@ from starlette.routing import Route
 
 from mcp_tap.api import detail, figures, live, openapi, recorded, resources
 from mcp_tap.api.desk import Desk
-from mcp_tap.api.shape import Resource
+from mcp_tap.api.shape import Resource, dumped
 
 Handler = Callable[[Desk, Request], Awaitable[dict[str, Any]]]
 
@@ -120,11 +119,3 @@ def _endpoint(desk: Desk, path: Path) -> Callable[[Request], Awaitable[Response]
         return Response(dumped(await path.answer(desk, request)), media_type="application/json")
 
     return answer
-
-
-def dumped(content: Any) -> bytes:
-    """Return JSON. Integers beyond 64 bits and halves of surrogate pairs are JSON, too, and rare."""
-    try:
-        return orjson.dumps(content) + b"\n"
-    except orjson.JSONEncodeError:
-        return json.dumps(content, separators=(",", ":")).encode() + b"\n"

@@ -5,10 +5,13 @@ Answers, the OpenAPI document and the check of docs/api.md are all made from the
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
+
+import orjson
 
 from mcp_tap.store import Row
 
@@ -98,3 +101,11 @@ def _schema(field: Field) -> dict[str, Any]:
     if optional:
         schema = {"anyOf": [schema, {"type": "null"}]}
     return schema | {"description": field.help}
+
+
+def dumped(content: Any) -> bytes:
+    """Return JSON. Integers beyond 64 bits and halves of surrogate pairs are JSON, too, and rare."""
+    try:
+        return orjson.dumps(content) + b"\n"
+    except orjson.JSONEncodeError:
+        return json.dumps(content, separators=(",", ":")).encode() + b"\n"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mcp_tap.api.shape import Field, Resource
+from mcp_tap.model import Body, Codec, Side
 from tests.api.asking import AGENT, CLAUDE, CODE, CURSOR, Asking
+from tests.store.plausible import scene
+from tests.store.recording import record
 
 #: Attributes of a session connection with their types; "?" may be null. Further ones may stand beside them.
 CONNECTION: dict[str, Any] = {
@@ -292,6 +296,34 @@ def test_a_filter_means_the_same_on_every_list(asking: Asking) -> None:
         told = asking.json(f"/api/connections?connection_state={state}")
         assert (len(told["items"]), {each["connection_state"] for each in told["items"]}) == (many, {state})
     assert asking.json("/api/connections?connection_state=conected", 400)["hint"].startswith("did you mean connected")
+
+
+BODIES = {
+    '{"a":123456789012345678901234567890}': {"a": 123456789012345678901234567890},
+    '{"a":"\\ud800"}': {"a": "\ud800"},
+    "[" * 150 + "]" * 150: ...,
+    "[" * 400 + "]" * 400: None,
+    "[" * 30_000: None,
+    '{"a":NaN}': None,
+    "": None,
+    "no JSON": None,
+    "<script>alert(1)</script>\x1b[31m\u202e": None,
+    '"\u2028 \u202e </script>"': "\u2028 \u202e </script>",
+}
+
+
+def test_bodies_of_every_kind_are_told(tmp_path: Path) -> None:
+    told = scene(1, "09:00:00", "robot", "1")
+    for number, body in enumerate(BODIES):
+        call = told.call("tools/call", f"09:01:{number:02d}", 1, "odd")
+        told.batch.bodies.append(Body(call, Side.REQUEST, Codec.TEXT, body))
+    record(tmp_path / "tap.db", told.batch)
+    asking = Asking(tmp_path / "tap.db")
+    items = asking.json("/api/messages?order=asc")["items"]
+    for item, (body, value) in zip(items, BODIES.items(), strict=True):
+        assert value is ... or item["input"] == value, body[:40]
+        assert (item["input"] is None) == (value is None)
+        assert asking.json(f"/api/messages/{item['id']}")["bodies"]["request"]["data"] == body
 
 
 def test_a_shape_tells_what_its_schema_says() -> None:
