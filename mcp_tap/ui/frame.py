@@ -121,7 +121,7 @@ class Frame:
         self._others = [
             (name, value)
             for name, value in self._given
-            if name not in POSITION and name not in {"q", "theme"} and not _is_filter(name)
+            if name not in POSITION and name not in {"q", "theme", "panel"} and not _is_filter(name)
         ]
 
     # -------------------------------------------------------------------------------------------- where one is

@@ -60,7 +60,10 @@ async def page(desk: Desk, request: Request) -> Response:
     if not connections.rows or connections.rows[0]["session_id"] != ref:
         return await _elsewhere(desk, request, ref)
     choices = _Choices(request)
-    timelines = [await _timeline(desk, row, question.where, question.paging, choices) for row in connections.rows]
+    if request.query_params.get("panel"):  # a script has the timeline already and takes the panel alone
+        timelines = [Timeline(row, [], "", [], 0, 0, 0, 0, 0) for row in connections.rows]
+    else:
+        timelines = [await _timeline(desk, row, question.where, question.paging, choices) for row in connections.rows]
     event = request.query_params.get("event")
     panel = None
     if event:
@@ -91,8 +94,11 @@ async def _elsewhere(desk: Desk, request: Request, ref: str) -> Response:
     return RedirectResponse(address(f"/sessions/{found['session_id']}", query) + fragment)
 
 
+_OF_THE_PANEL: Final = frozenset({"event", "view", "panel", "theme"})
+
+
 def _kept(request: Request) -> list[tuple[str, str]]:
-    return [pair for pair in request.query_params.multi_items() if pair[0] not in {"event", "view", "theme"}]
+    return [pair for pair in request.query_params.multi_items() if pair[0] not in _OF_THE_PANEL]
 
 
 async def _around(desk: Desk, row: Row) -> tuple[str, str]:
@@ -118,7 +124,7 @@ class _Choices:
         self.fold = given.get("time") != "real"
         self.zoom = _zoom(given.get("zoom", ""))
         self._path = request.url.path
-        self._pairs = [p for p in given.multi_items() if p[0] not in {"after", "before", "cursor", "theme"}]
+        self._pairs = [p for p in given.multi_items() if p[0] not in {"after", "before", "cursor", "panel", "theme"}]
         for word, known in [(self.only, ONLY), *((hidden, tuple(HIDE)) for hidden in self.hide)]:
             if word not in known:
                 raise UsageError(f'"{word}" cannot be chosen here', hint=f"there is:  {' '.join(filter(None, known))}")

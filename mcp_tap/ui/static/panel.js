@@ -3,7 +3,7 @@
  * The panel beside a timeline, without loading the page again: the timeline, its zoom and its place stay.
  *
  * A row's link leads to the same page with the panel in it, so that links, reloads and browsers without scripts have
- * it, too. Here that page is fetched and its panel moved over. The answer becomes a document of its own that nothing
+ * it, too. Here the panel of that page is fetched alone and moved over. The answer becomes a document of its own that nothing
  * runs in, made from the server's escaped templates, exactly as if the link had been followed.
  */
 import { showJson } from "./json-view.js";
@@ -28,7 +28,9 @@ let asked = 0;
 /** @param {string} url @param {"push" | "replace" | "stay"} history */
 async function show(url, history) {
   const number = ++asked;
-  const page = await pageAt(url);
+  const alone = new URL(url, location.href);
+  alone.searchParams.set("panel", "1");
+  const page = await pageAt(alone.href);
   if (number !== asked) return;
   if (!page || !page.body.dataset.page) return void location.assign(url);
   if (history === "push") window.history.pushState(null, "", url);
@@ -48,13 +50,12 @@ async function show(url, history) {
     moved.scrollTop = 0;
     announce(one("h2", moved)?.textContent ?? "");
   }
-  // rows know which of them is open, and their links what else is in the URL
+  const open = alone.searchParams.get("event");
   for (const row of all("tr[data-row]")) {
-    const same = row.id ? one(`#${CSS.escape(row.id)}`, page) : null;
-    const selected = same?.getAttribute("aria-selected");
-    if (selected) row.setAttribute("aria-selected", selected);
+    const at = Boolean(next) && open !== null && [row.dataset.event, row.dataset.id].includes(open);
+    if (at) row.setAttribute("aria-selected", "true");
     else row.removeAttribute("aria-selected");
-    row.classList.toggle("at", Boolean(same?.classList.contains("at")));
+    row.classList.toggle("at", at);
   }
 }
 
