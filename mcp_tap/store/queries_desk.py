@@ -108,7 +108,8 @@ FROM {{source}} WHERE {_BETWEEN}
 
 #: The same of hours and days that were counted ahead. All that a condition can name here is in the one table.
 _COUNTED: Final = "FROM tally AS timeline WHERE span = ? AND start_us >= ? AND start_us < ? AND {where}"
-TALLIES: Final = f"SELECT {{by}}, calls, errors, last_us, streak, latency, latency_failed {_COUNTED} ORDER BY start_us"
+TALLIES: Final = f"SELECT {{by}}, calls, errors, last_us, streak, latency, NULL {_COUNTED} ORDER BY start_us"
+TALLIES_FAILED: Final = TALLIES.replace("NULL", "latency_failed")
 #: Their sums, for which no latency is read.
 TALLIES_TOGETHER: Final = f"""
 SELECT {{by}}, sum(calls), sum(errors), max(last_us), 0, NULL, NULL {_COUNTED} GROUP BY {{by}}

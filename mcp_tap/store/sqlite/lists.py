@@ -174,9 +174,18 @@ def contexts(db: sqlite3.Connection, where: Condition, paging: Paging) -> Page:
 
 
 def events(
-    db: sqlite3.Connection, where: Condition, paging: Paging, *, kinds: frozenset[str] | None, inside: list[int] | None
+    db: sqlite3.Connection,
+    where: Condition,
+    paging: Paging,
+    *,
+    kinds: frozenset[str] | None,
+    inside: list[int] | None,
+    waiting: bool = False,
 ) -> Page:
-    """Return a page of lines; ``inside`` are the numbers of the connections that they have to belong to."""
+    """Return a page of lines; ``inside`` are the numbers of the connections that they have to belong to.
+
+    ``waiting`` says that the condition asks for calls without an answer.
+    """
     sql, values = where
     key = _sorted_by(EVENT_SORTS, paging.sort)
     if inside is not None:
@@ -186,7 +195,10 @@ def events(
     if kinds is not None:
         sql += f" AND timeline.kind IN ({', '.join('?' * len(kinds))})"
         values = (*values, *sorted(kinds))
-    listing = Listing(queries.events(sql), "timeline.pk", key, (sql, values))
+    source = queries.events(sql)
+    if waiting:  # these are always few, which SQLite does not know: it would walk the whole range of time
+        source = source.replace("timeline", "timeline INDEXED BY timeline_waiting", 1)
+    listing = Listing(source, "timeline.pk", key, (sql, values))
     name = paging.before if paging.after is None else paging.after
     place = None
     if name is not None:

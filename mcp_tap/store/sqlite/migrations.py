@@ -275,7 +275,8 @@ _V3: Final = """
 ALTER TABLE store ADD COLUMN pruned_before TEXT;
 
 -- what failed in a time range, with all that groups of errors are made of: few rows, far apart in the table
-CREATE INDEX timeline_failed ON timeline (time, pk, at_us, connection, type, name, failure_reason, code, message, status)
+CREATE INDEX timeline_failed
+    ON timeline (time, pk, at_us, connection, type, name, failure_reason, code, message, status)
     WHERE status = 'failed';
 -- the slowest in a time range: the index alone decides which
 CREATE INDEX timeline_slow ON timeline (duration_us, time) WHERE duration_us >= 100000;

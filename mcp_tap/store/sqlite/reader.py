@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import orjson
 
-from mcp_tap.model import NotFoundError, UsageError, hash_session_id
+from mcp_tap.model import NotFoundError, Status, UsageError, hash_session_id
 from mcp_tap.store import ALL, FIRST, Page, Paging, Row, Summary, Table, queries, queries_desk
 from mcp_tap.store.operations import Span, times
 from mcp_tap.store.rows import DIGITS, number_id
@@ -146,13 +146,14 @@ class Reader:
         """Return a page of rows of the view `events`, each with its client and its `mcp-session-id`."""
         fits = where.events(self._session_key)
         named = where.value("conn") or where.value("session")
+        waiting = where.value("status") in {"pending", Status.WAITING.value}
 
         def read(db: sqlite3.Connection) -> Page:
             inside = None
             if named is not None:
                 hashed = hash_session_id(named, self._session_key)
                 inside = [row["pk"] for row in rows(db, queries_desk.EXACTLY, {"ref": named, "hashed": hashed})]
-            return lists.events(db, fits, paging, kinds=kinds, inside=inside or None)
+            return lists.events(db, fits, paging, kinds=kinds, inside=inside or None, waiting=waiting)
 
         return await self._pool.run(read)
 

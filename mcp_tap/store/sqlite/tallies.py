@@ -223,20 +223,24 @@ class Reading:
         Without ``latency`` only counts and times are right.
         """
         found: dict[Key, Tally] = {}
+        form = queries.TALLIES if latency else queries.TALLIES_TOGETHER
         for name, piece in self._pieces(cut, clients="client_name" in by):
             if name is None:
                 add_calls(found, self._calls(piece, by), by, cut)
             else:
-                _add_counted(self._db, found, self._asked, name, piece, by, cut, latency=latency)
+                _add_counted(self._db, found, self._asked, name, piece, by, cut, form)
         return found
 
     def at_once(self, cut: Cut | None = None) -> dict[int, Tally]:
-        """Return all calls by part of the range. Without a word about tools or streaks, and quicker for that."""
+        """Return all calls by part of the range, with the latencies of those that failed.
+
+        Without a word about single tools or streaks, and quicker for that.
+        """
         found: dict[Key, Tally] = {}
         for name, piece in self._pieces(cut, clients=False):
             if name is not None:
                 counted: dict[Key, Tally] = {}
-                _add_counted(self._db, counted, self._asked, name, piece, ("type",), cut, latency=True)
+                _add_counted(self._db, counted, self._asked, name, piece, ("type",), cut, queries.TALLIES_FAILED)
                 for key, tally in counted.items():
                     whole = _tally(found, Key(key.part))
                     whole.add(tally)
@@ -329,11 +333,9 @@ def _add_counted(
     piece: Range,
     by: tuple[str, ...],
     cut: Cut | None,
-    *,
-    latency: bool,
+    form: str,
 ) -> None:
     where, values = asked.apart_from_time
-    form = queries.TALLIES if latency else queries.TALLIES_TOGETHER
     # a number alone would name a column in GROUP BY
     part = "start_us * 0" if cut is None else f"(start_us - {cut.start}) / {cut.length}"
     sql = form.format(by=", ".join([part, *by]), where=where.replace("connection.", "timeline."))
