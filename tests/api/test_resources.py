@@ -241,6 +241,12 @@ def test_what_is_not_there_is_said_to_be_missing(asking: Asking, path: str, enti
     assert (error["entity"], bool(error["id"])) == (entity, True)
 
 
+@pytest.mark.parametrize("path", ["nothing", "sessions/x/nothing", "connections/x/y/z"])
+def test_a_path_that_is_none_is_said_to_be_missing(asking: Asking, path: str) -> None:
+    error = asking.json(f"/api/{path}", 404)
+    assert (error["entity"], error["id"], error["code"]) == ("path", f"/api/{path}", "not_found")
+
+
 def test_a_message_below_another_session_is_missing(asking: Asking) -> None:
     of = asking.json(f"/api/sessions/ses_{CLAUDE}/messages?limit=1")["items"][0]["id"]
     assert asking.json(f"/api/sessions/ses_{CLAUDE}/messages/{of}")["id"] == of

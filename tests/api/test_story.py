@@ -106,7 +106,7 @@ def opened(path: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], s
         process.communicate()
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [pytest.param(signal.SIGINT, marks=pytest.mark.matrix), signal.SIGTERM])
 def test_a_file_is_looked_at_and_followed_while_another_process_writes(tmp_path: Path, signum: int) -> None:
     path = written(tmp_path)
     with opened(path) as (process, url), httpx.Client(base_url=url, trust_env=False, timeout=PATIENCE) as http:
@@ -140,6 +140,7 @@ def test_a_file_that_is_replaced_is_read_anew(tmp_path: Path) -> None:
         assert process.wait(PATIENCE) == 0
 
 
+@pytest.mark.matrix
 def test_a_taken_port_is_said_with_a_way_out(tmp_path: Path) -> None:
     path = written(tmp_path)
     with opened(path) as (_, url):
