@@ -16,7 +16,7 @@ Colour = tuple[int, int, int]
 def with_palette(png: bytes) -> bytes:
     """Return a picture of 8-bit red, green and blue (PNG colour type 2) with at most 256 colours (type 3).
 
-    Colours that are too rare are shown by the nearest one that is kept.
+    The most frequent colours are kept and those unlike them; all others are shown by the nearest of these.
     """
     chunks = dict(_chunks(png))
     width, height, depth, kind = struct.unpack(">IIBB", chunks[b"IHDR"][:10])
@@ -25,9 +25,14 @@ def with_palette(png: bytes) -> bytes:
     rows = [*_rows(zlib.decompress(chunks[b"IDAT"]), width * 3, height)]
     pixels = [[*zip(row[::3], row[1::3], row[2::3], strict=True)] for row in rows]
     common = [colour for colour, _ in Counter(colour for row in pixels for colour in row).most_common()]
-    palette = common[:256]
+    palette = common[:192]
+    rest = {colour: _distance(colour, palette[_nearest(colour, palette)]) for colour in common[192:]}
+    while rest and len(palette) < 256:  # rare, and yet unlike all others
+        new = max(rest, key=lambda colour: rest[colour])
+        palette.append(new)
+        rest = {colour: min(far, _distance(colour, new)) for colour, far in rest.items() if colour != new}
     index = {colour: number for number, colour in enumerate(palette)}
-    index |= {colour: _nearest(colour, palette) for colour in common[256:]}
+    index |= {colour: _nearest(colour, palette) for colour in rest}
     data = b"".join(b"\0" + bytes([index[colour] for colour in row]) for row in pixels)
     return SIGNATURE + b"".join((
         _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)),
@@ -38,9 +43,12 @@ def with_palette(png: bytes) -> bytes:
 
 
 def _nearest(colour: Colour, palette: list[Colour]) -> int:
-    red, green, blue = colour
-    distances = [(red - r) ** 2 + (green - g) ** 2 + (blue - b) ** 2 for r, g, b in palette]
+    distances = [_distance(colour, each) for each in palette]
     return distances.index(min(distances))
+
+
+def _distance(one: Colour, other: Colour) -> int:
+    return sum((a - b) ** 2 for a, b in zip(one, other, strict=True))
 
 
 def _chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -106,7 +106,7 @@ def perform(scene: Scene) -> None:
     waiting = scene.client("cursor", "2.4.0")
     waiting.request("tools/list")
     waiting.call("search_products", query="umbrella")
-    waiting.begin("hold")
+    waiting.begin("export_orders")
     time.sleep(1)  # as people see it: what was played has been written
 
 

@@ -43,12 +43,17 @@ class _Quiet(uvicorn.Server):
 
 
 class Stage:
-    """A sample server in a thread. Its tool `hold` answers once it is told to; `hostile` and `long` are nasty."""
+    """A sample server in a thread. Its tools `hold` and `export_orders` answer once they are told to; `hostile` and `long` are nasty."""
 
     def __init__(self, seconds: float = 0.05) -> None:
         self._sample = SampleServer(seconds)
         self._held: list[tuple[asyncio.Event, list[str]]] = []
-        self._sample._shop.tools |= {"hold": self._hold, "hostile": self._hostile, "long": self._long}
+        self._sample._shop.tools |= {
+            "hold": self._hold,
+            "export_orders": self._hold,
+            "hostile": self._hostile,
+            "long": self._long,
+        }
         listener = socket.create_server(("127.0.0.1", 0))
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
