@@ -4,6 +4,7 @@
 - **degraded**: at least one in twenty of its calls failed, or its p95 is at least twice that of the period before,
   judged by no fewer than twenty calls;
 - **inactive**: it was not called;
+- **unclear**: some of its calls failed, but fewer than twenty are too few for a rate;
 - **healthy**: else.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-Health = Literal["down", "degraded", "inactive", "healthy"]
+Health = Literal["down", "degraded", "unclear", "inactive", "healthy"]
 
 #: Calls in a row that have to fail.
 IN_A_ROW: Final = 5
@@ -38,7 +39,7 @@ def health(
     if failed_in_a_row >= IN_A_ROW:
         return "down"
     if calls < ENOUGH:
-        return "healthy"
+        return "unclear" if errors else "healthy"
     if errors >= calls * _RATE:
         return "degraded"
     if p95_ms and p95_ms_before and calls_before >= ENOUGH and p95_ms >= p95_ms_before * _SLOWER:

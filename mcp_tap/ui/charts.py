@@ -436,9 +436,11 @@ def _range(cell: Row) -> str:
 
 
 def _milliseconds(ms: float) -> str:
-    """Return a mark of an axis of latencies: 0, 0.5 ms, 20 ms, 1.5 s, 5 min."""
+    """Return a mark of an axis of latencies: 0, 125 µs, 0.5 ms, 20 ms, 1.5 s, 5 min."""
     if ms <= 0:
         return "0"
+    if ms < 0.5:
+        return f"{ms * 1000:.3g} µs"
     if ms < 1000:
         return f"{ms:.3g} ms"
     return f"{ms / 1000:.2g} s" if ms < 9950 else f"{ms / 1000:.0f} s" if ms < 300_000 else f"{ms / 60_000:,.0f} min"

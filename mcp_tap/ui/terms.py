@@ -22,6 +22,7 @@ HEALTH: Final = {
     "healthy": ("●", "it was called, and none of the other rules applies"),
     "degraded": ("◐", "of 20 calls or more, 5 % failed, or p95 is twice that of the time before"),
     "down": ("✕", "the last five calls all failed"),
+    "unclear": ("◌", "some calls failed, but fewer than 20 are too few for a rate"),
     "inactive": ("○", "no call in this range"),
 }
 

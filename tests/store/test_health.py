@@ -10,11 +10,11 @@ from mcp_tap.store.health import health
     [
         (0, 0, None, 0, 100, 10.0, "inactive"),
         (1, 0, 5.0, 0, 0, None, "healthy"),
-        (4, 4, 5.0, 4, 0, None, "healthy"),  # four failures are too few to call it down
+        (4, 4, 5.0, 4, 0, None, "unclear"),  # four failures are too few to call it down
         (5, 5, 5.0, 5, 0, None, "down"),
         (1000, 5, 5.0, 5, 0, None, "down"),  # however well it went before
         (1000, 6, 5.0, 4, 0, None, "healthy"),
-        (19, 3, 5.0, 0, 0, None, "healthy"),  # too few to judge
+        (19, 3, 5.0, 0, 0, None, "unclear"),  # too few to judge
         (20, 1, 5.0, 0, 0, None, "degraded"),  # one in twenty
         (21, 1, 5.0, 0, 0, None, "healthy"),
         (20, 0, 20.0, 0, 20, 10.0, "degraded"),  # twice as slow as before

@@ -127,7 +127,7 @@ def test_a_page_beyond_the_end_is_empty(file: Path) -> None:
         (Recording(on=True), "● recording 0 dropped"),
         (Recording(on=True, dropped=1204), "▲ 1,204 dropped"),
         (Recording(on=True, failing="disk full since 10:08", lost=214), "disk full since 10:08 — 214 lost"),
-        (Recording(on=True, overhead_us=80), "overhead 0.1 ms"),
+        (Recording(on=True, overhead_us=80), "overhead 0.08 ms"),
         (Recording(on=False), "○ reading tap.db"),
     ],
 )

@@ -18,11 +18,11 @@ from mcp_tap.ui.frame import address, written
 from mcp_tap.ui.ranking import Column, ranked, words
 from mcp_tap.ui.web import render
 
-_HEALTH: Final = {"down": 0, "degraded": 1, "healthy": 2, "inactive": 3}
+_HEALTH: Final = {"down": 0, "degraded": 1, "unclear": 2, "healthy": 3, "inactive": 4}
 
 COLUMNS: Final = (
     Column("Tool", "name", lambda row: row["name"]),
-    Column("Health", "health", lambda row: -_HEALTH.get(row["health"], 4)),
+    Column("Health", "health", lambda row: -_HEALTH.get(row["health"], 5)),
     Column("Calls", "calls", lambda row: row["calls"], number=True),
     Column("Errors", "errors", lambda row: row["errors"], number=True),
     Column("Error %", "rate", lambda row: row["errors"] / row["calls"] if row["calls"] else None, number=True),
