@@ -43,7 +43,10 @@ class _Quiet(uvicorn.Server):
 
 
 class Stage:
-    """A sample server in a thread. Its tools `hold` and `export_orders` answer once they are told to; `hostile` and `long` are nasty."""
+    """A sample server in a thread.
+
+    Its tools `hold` and `export_orders` answer once they are told to; `hostile` and `long` are nasty.
+    """
 
     def __init__(self, seconds: float = 0.05) -> None:
         self._sample = SampleServer(seconds)
@@ -81,6 +84,10 @@ class Stage:
     async def _long(self, _: Json, __: Caller) -> Json:
         return {"content": [{"type": "text", "text": "0123456789" * (LONG // 10)}]}
 
+    def wire(self, desk: str) -> Wire:
+        """Return a wire to the desk."""
+        return Wire(self._loop, desk)
+
     def release(self, fault: str = "") -> None:
         """Let the oldest held call be answered, by an error if a text is given."""
 
@@ -105,6 +112,50 @@ class Stage:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
+
+
+class Wire:
+    """What a browser reaches the desk through when the wire between them is to be cut. Lives in the stage's loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, desk: str) -> None:
+        self._loop = loop
+        self._port = int(desk.rstrip("/").rpartition(":")[2])
+        self._open: set[asyncio.StreamWriter] = set()
+        self._broken = False
+        listening = asyncio.start_server(self._carry, "127.0.0.1", 0)
+        self._server = asyncio.run_coroutine_threadsafe(listening, loop).result(PATIENCE)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._broken:
+            writer.transport.abort()
+            return
+        answers, requests = await asyncio.open_connection("127.0.0.1", self._port)
+        self._open |= {writer, requests}
+        await asyncio.gather(self._pass(reader, requests), self._pass(answers, writer))
+        self._open -= {writer, requests}
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    def cut(self) -> None:
+        """Break every connection, and refuse new ones until `mend`."""
+        self._broken = True
+        for writer in [*self._open]:
+            self._loop.call_soon_threadsafe(writer.transport.abort)
+
+    def mend(self) -> None:
+        """Let new connections through."""
+        self._broken = False
+
+    def close(self) -> None:
+        """End it."""
+        self.cut()
+        self._loop.call_soon_threadsafe(self._server.close)
 
 
 class Client:

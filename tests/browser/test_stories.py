@@ -69,13 +69,14 @@ def test_from_a_failed_call_to_the_same_failure_in_a_shell(stage: Scene, context
 
 
 def test_a_pending_call_turns_into_its_outcome_and_nothing_is_missed(
-    stage: Scene, context: Any, watched: Watched, expect: Any
+    stage: Scene, context: Any, watched: Watched, expect: Any, request: pytest.FixtureRequest
 ) -> None:
     client = stage.client("story-two")
     client.begin("hold", number="first")
-    browser_context = context()
-    live = browser_context.new_page()
-    live.goto(f"/live?session={client.session}")
+    wire = stage.stage.wire(stage.desk)
+    request.addfinalizer(wire.close)
+    live = context().new_page()
+    live.goto(f"{wire.url}/live?session={client.session}")
     waiting = live.locator("tr[data-row][data-status=waiting_for_response]")
     expect(waiting).to_have_count(1)
     identity = waiting.get_attribute("data-id")
@@ -84,19 +85,20 @@ def test_a_pending_call_turns_into_its_outcome_and_nothing_is_missed(
     live.reload()
     expect(held).to_have_attribute("data-status", "waiting_for_response")
 
-    watched.expect("ERR_INTERNET_DISCONNECTED|ERR_NETWORK_CHANGED")
-    browser_context.set_offline(True)
+    watched.expect("ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|ERR_INCOMPLETE_CHUNKED")
+    wire.cut()
+    expect(live.locator("[data-live-state]")).to_contain_text("reconnecting")
     stage.stage.release("let go by hand")
     client.call("search_products", query="boots")
     client.begin("hold", number="second")
-    browser_context.set_offline(False)
+    wire.mend()
     expect(held).to_have_attribute("data-status", "failed")
     expect(live.locator("tr[data-row]", has_text="search_products")).to_have_count(1)
     expect(live.locator("tr[data-row]", has_text="hold")).to_have_count(2)
     numbers = live.locator("tr[data-row]").evaluate_all("rows => rows.map(row => row.dataset.id)")
     assert len(numbers) == len(set(numbers))
 
-    session = browser_context.new_page()
+    session = context().new_page()
     session.goto("/sessions")
     row_of(session, client).locator("a").first.click()
     pending = session.locator("tr[data-row][data-status=waiting_for_response]")
