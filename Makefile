@@ -12,9 +12,10 @@
 #   make screenshots      the pages as pictures, two of them in docs/images
 #   make bench            what the tap costs beside a direct connection
 #   make bench-desk       how long the pages take on a month of a million lines        (ARGS="--only tools")
+#   make bench-beside     what an open page costs the traffic
 
 .DEFAULT_GOAL := test
-.PHONY: setup demo test test-all fuzz conformance transparency faults lint types bench bench-desk sdk browser screenshots clean
+.PHONY: setup demo test test-all fuzz conformance transparency faults lint types bench bench-desk bench-beside sdk browser screenshots clean
 .SILENT:
 
 # The first Python that is new enough.
@@ -81,6 +82,9 @@ bench: setup
 
 bench-desk: setup
 	$(BIN)/python -m benchmarks.desk $(ARGS)
+
+bench-beside: setup
+	$(BIN)/python -m benchmarks.beside $(ARGS)
 
 # The official MCP SDKs, each in an environment of its own.
 sdk: setup

@@ -1,7 +1,7 @@
 """A closed loop of `tools/call` requests: each connection sends the next one when it has its answer.
 
 ``python -m benchmarks.load PORT CONNECTIONS SECONDS`` prints one JSON line: calls, errors, seconds and the
-latencies in µs at the 50th and the 99th percentile.
+latencies in µs at the 50th and the 99th percentile and at most.
 """
 
 from __future__ import annotations
@@ -101,6 +101,7 @@ async def main(port: int, connections: int, seconds: float, extra: int = 0) -> N
                 "seconds": time.monotonic() - began,
                 "p50": at.get(50),
                 "p99": at.get(99),
+                "max": latencies[-1] if latencies else None,
             }
         )
     )

@@ -95,8 +95,8 @@ def children(pid: int) -> list[int]:
     return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def tap(upstream: int, folder: Path, *, bodies: str = "redacted", sink: bool = False) -> Way:
-    """Start the tap; with ``sink`` its recorder records nothing."""
+def tap(upstream: int, folder: Path, *, bodies: str = "redacted", sink: bool = False, desk: int = 0) -> Way:
+    """Start the tap; with ``sink`` its recorder records nothing. ``desk`` is the port of its pages."""
     store = folder / f"{time.monotonic_ns()}.db"
     port = free_port()
     settings = Settings(
@@ -104,7 +104,7 @@ def tap(upstream: int, folder: Path, *, bodies: str = "redacted", sink: bool = F
             Upstream(f"http://127.0.0.1:{upstream}/mcp", "http", "127.0.0.1", upstream, "/mcp"),
             Address("127.0.0.1", port),
         ),
-        Admin(Address("127.0.0.1", 0)),
+        Admin(Address("127.0.0.1", desk)),
         Record(store=f"sqlite:///{store}", bodies=bodies),  # type: ignore[arg-type]
         format="none",
     )
@@ -174,6 +174,7 @@ def measure(path: Way, connections: int, seconds: float) -> dict[str, float]:
         "rate": seen["calls"] / seen["seconds"],
         "p50": seen["p50"],
         "p99": seen["p99"],
+        "max": seen["max"],
     }
 
 
