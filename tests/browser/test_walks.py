@@ -142,6 +142,7 @@ def test_the_filter_the_range_and_the_help(played: Scene, page: Page, expect: An
     press(page, "Enter")
     expect(page.locator("[data-test=chips]")).to_contain_text("client:code-editor")
     expect(page.locator("tr[data-row]")).to_have_count(1)
+    page.wait_for_load_state()  # keys need the scripts
     press(page, ".")
     expect(page.locator("details[data-menu=range]")).to_have_attribute("open", "")
     press(page, "Escape")
