@@ -33,7 +33,7 @@ from mcp_tap.protocol.ledger import Ledger
 from mcp_tap.protocol.redact import NONE, Redactor, Secrets
 from mcp_tap.protocol.revisions import LASTING, era_of
 from mcp_tap.protocol.timeline import Timelines
-from mcp_tap.protocol.verdict import SUCCESS, Verdict, of_error, of_http, of_result, of_silence
+from mcp_tap.protocol.verdict import SUCCESS, Verdict, of_error, of_http, of_refusal, of_result, of_silence
 
 #: Progress tokens of one connection that are remembered.
 MAX_TOKENS: Final = 1000
@@ -602,10 +602,9 @@ class Tracker:
             event.outcome, event.note = Outcome.UNPARSED, link.unparsed
         status = _http_status(x)
         streamed = how in (Ended.CLIENT_GONE, Ended.STOPPED) and 0 < status < 300 and x.lasting
-        # 405 to a GET or a DELETE says that the server offers no such thing, 404 to a DELETE that it is done already
-        declined = (status, x.request.method) in ((405, "GET"), (405, "DELETE"), (404, "DELETE"))
-        if how is Ended.COMPLETE and status >= 400 and not declined:
-            verdict = link.refusal or of_http(status, _error_text(x))
+        if how is Ended.COMPLETE and status >= 400:
+            harmless = of_refusal(status, x.request.method, x.request.target)
+            verdict = harmless or link.refusal or of_http(status, _error_text(x))
         elif how is Ended.COMPLETE or streamed:
             verdict = SUCCESS
         else:

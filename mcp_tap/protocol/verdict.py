@@ -82,6 +82,17 @@ def of_http(status: int, text: str) -> Verdict:
     return Verdict(Status.FAILED, reason, str(status), text)
 
 
+def of_refusal(status: int, method: str, target: str) -> Verdict | None:
+    """Judge an answer of 400 or above to what carried no message, where it is no failure; None where it is one."""
+    # 405 says that the server offers no stream, or no ending of sessions; 404 to a DELETE that it is done already
+    if (status, method) in ((405, "GET"), (405, "DELETE"), (404, "DELETE")):
+        return SUCCESS
+    # clients look for the documents of OAuth in several places in turn (RFC 8414 §3, RFC 9728 §3)
+    if status == 404 and method == "GET" and target.startswith("/.well-known/"):
+        return Verdict(outcome=Outcome.PROBE, note="the client looked for a document that is not there")
+    return None
+
+
 def of_silence(how: Ended, *, connect_error: str | None = None, unparsed: str | None = None) -> Verdict:
     """Judge a request whose exchange ended without an answer to it."""
     if unparsed is not None and how is Ended.COMPLETE:

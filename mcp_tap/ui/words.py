@@ -70,7 +70,7 @@ OUTCOMES: Final = {
     "input_required": ("input required", "the server asks for input before it goes on"),
     "task": ("task", "the server goes on working; its result is fetched later"),
     "auth_challenge": ("401", "the server asks for credentials: the beginning of OAuth, not a failure"),
-    "probe": ("probe", "the client tried whether the server speaks a newer revision"),
+    "probe": ("probe", "the client tried whether something is there, and did without it"),
     "unparsed": ("unparsed", "the tap could not read it"),
 }
 

@@ -380,7 +380,7 @@ def test_exchanges_before_any_session_belong_to_nobody() -> None:
     tcp.answer(200, {"access_token": "secret"})
     assert wire.connections == []
     assert [(e.type, e.name, e.status, e.http_status, e.peer) for e in wire.events] == [
-        ("http", "GET /.well-known/oauth-protected-resource?x=••••", Status.FAILED, 404, "127.0.0.1:50001"),
+        ("http", "GET /.well-known/oauth-protected-resource?x=••••", Status.SUCCEEDED, 404, "127.0.0.1:50001"),
         ("http", "OPTIONS /mcp", Status.SUCCEEDED, 204, "127.0.0.1:50001"),
         ("http", "POST /mcp", Status.SUCCEEDED, 200, "127.0.0.1:50001"),
     ]
