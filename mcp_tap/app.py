@@ -187,7 +187,7 @@ async def _reader(settings: Settings) -> Reader:
 
 def application(desk: Desk) -> ASGIApp:
     """Return the whole desk: probes, API, pages, and what these load, behind its guard."""
-    static = Mount("/static", StaticFiles(packages=[("mcp_tap.ui", "static")]), name="static", middleware=pages.PACKED)
+    static = Mount("/static", StaticFiles(packages=[("mcp_tap.ui", "static")]), name="static", middleware=routes.PACKED)
 
     def refused(request: Request, error: TapError) -> Response:
         return refuse(desk, request, error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from mcp_tap import __version__
@@ -42,12 +42,28 @@ _PAGINATION: Final[Json] = {
 }
 
 
+_LIST: Final[Json] = {
+    "type": "object",
+    "properties": {
+        "object": {"const": "list"},
+        "items": {"type": "array"},
+        "pagination": {"$ref": "#/components/schemas/Pagination"},
+        "matched": {"type": "integer", "description": "how many there are; 10,000 means that many or more"},
+    },
+    "required": ["object", "items", "pagination", "matched"],
+    "additionalProperties": False,
+}
+
+
 def document(paths: Iterable[Path]) -> Json:
     """Return the document of these paths."""
     paths = [*paths]
     parts = {part.title: part for path in paths for part in path.resource.parts()}
-    schemas: Json = {"Error": _ERROR, "Pagination": _PAGINATION}
+    schemas: Json = {"Error": _ERROR, "Pagination": _PAGINATION, "List": _LIST}
     schemas |= {title: part.schema() for title, part in sorted(parts.items())}
+    schemas |= {_told(path): _envelope(_schema(path.resource.title)) for path in paths if path.many}
+    own = {name: said for path in paths for name, said in (_in_path(path) | _own(path)).items()}
+    told = {_told(path): _answer(path.resource.help, _schema(_told(path))) for path in paths}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -59,6 +75,8 @@ def document(paths: Iterable[Path]) -> Json:
         | {"/api/live": {"get": _LIVE}},
         "components": {
             "schemas": schemas,
+            "parameters": _PARAMETERS | own,
+            "responses": {"Refused": _REFUSED} | told,
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{}, {"token": []}],
@@ -71,24 +89,25 @@ def plain(path: str) -> str:
 
 
 def _operation(path: Path) -> Json:
-    ref: Json = {"$ref": f"#/components/schemas/{path.resource.title}"}
-    named = [name.split("}")[0] for name in path.path.split("{")[1:]]
-    answers: Json = {"200": _answer(path.help, _envelope(ref) if path.many else ref)}
-    answers["400"] = _answer("A parameter cannot be read.", _ref("Error"))
-    if named:
-        answers["404"] = _answer("Nothing has that id.", _ref("Error"))
-    for status, why in (("401", "The desk wants its token."), ("503", "The recording cannot be read.")):
-        answers[status] = _answer(why, _ref("Error"))
     return {
         "summary": path.help,
         "operationId": plain(path.path).strip("/").replace("/", "_").replace("{", "").replace("}", "") or "index",
-        "parameters": [_in_path(name) for name in named] + _in_query(path),
-        "responses": answers,
+        "parameters": [_ref("parameters", name) for name in (*_in_path(path), *_shared(path), *_own(path))],
+        "responses": {"200": _ref("responses", _told(path)), "default": _ref("responses", "Refused")},
     }
 
 
-def _ref(title: str) -> Json:
-    return {"$ref": f"#/components/schemas/{title}"}
+def _told(path: Path) -> str:
+    """Return the name of what a path answers with."""
+    return f"ListOf{path.resource.title}" if path.many else path.resource.title
+
+
+def _ref(part: str, name: str) -> Json:
+    return {"$ref": f"#/components/{part}/{name}"}
+
+
+def _schema(title: str) -> Json:
+    return _ref("schemas", title)
 
 
 def _answer(description: str, schema: Json) -> Json:
@@ -96,43 +115,39 @@ def _answer(description: str, schema: Json) -> Json:
 
 
 def _envelope(item: Json) -> Json:
-    return {
-        "type": "object",
-        "properties": {
-            "object": {"const": "list"},
-            "items": {"type": "array", "items": item},
-            "pagination": _ref("Pagination"),
-            "matched": {"type": "integer", "description": "how many there are; 10,000 means that many or more"},
-        },
-        "required": ["object", "items", "pagination", "matched"],
-        "additionalProperties": False,
-    }
+    return {"allOf": [_schema("List"), {"properties": {"items": {"items": item}}}]}
 
 
-def _in_path(name: str) -> Json:
-    name, _, kind = name.partition(":")
-    schema: Json = {"type": "integer", "minimum": 0} if kind == "int" else {"type": "string", "minLength": 1}
-    return {"name": name, "in": "path", "required": True, "schema": schema}
+def _in_path(path: Path) -> Json:
+    """Return the parameters in a path by name."""
+    found: Json = {}
+    for piece in path.path.split("{")[1:]:
+        name, _, kind = piece.split("}")[0].partition(":")
+        schema: Json = {"type": "integer", "minimum": 0} if kind == "int" else {"type": "string", "minLength": 1}
+        found[name] = {"name": name, "in": "path", "required": True, "schema": schema}
+    return found
 
 
-def _in_query(path: Path) -> list[Json]:
-    found = [_parameter("q", "words of the filter language, as people write them")]
-    found += [_parameter(key, f"{known.help}; as in {known.example}") for key, known in filters.KEYS.items()]
-    if path.types:
-        found.append(_parameter("type", f"one of {', '.join(path.types)}"))
+def _shared(path: Path) -> Iterator[str]:
+    """Yield the names of the parameters that mean the same wherever they are read."""
+    yield "filter"
     if path.reads:
-        limit = {"type": "integer", "minimum": 1, "maximum": parameters.MOST}
-        found.append(_parameter("limit", "rows of the answer; 20 where nothing is said", limit))
-        order = {"type": "string", "enum": ["asc", "desc"], "default": path.order}
-        found.append(_parameter("order", "how the list runs", order))
+        yield "limit"
     if path.reads == "page":
-        found.append(_parameter("sort", "what it runs by; time where nothing is said", {"enum": [*path.sorts]}))
-        for name, help_ in (
-            ("after", "the id of a row: those that follow it"),
-            ("before", "the id of a row: those right before it"),
-            ("cursor", "next_cursor or previous_cursor of an answer"),
-        ):
-            found.append(_parameter(name, help_))
+        yield "position"
+
+
+def _own(path: Path) -> Json:
+    """Return the parameters whose values depend on what is listed, by names that say so."""
+    found: Json = {}
+    if path.types:
+        found[f"type.{path.resource.title}"] = _parameter("type", f"one of {', '.join(path.types)}")
+    if path.reads:
+        order = {"enum": ["asc", "desc"], "default": path.order}
+        found[f"order.{path.order}"] = _parameter("order", "how the list runs", order)
+    if path.reads == "page":
+        schema = {"enum": [*path.sorts]}
+        found[f"sort.{path.sorts[0]}"] = _parameter("sort", "what it runs by; time where nothing is said", schema)
     return found
 
 
@@ -140,11 +155,47 @@ def _parameter(name: str, description: str, schema: Json | None = None) -> Json:
     return {"name": name, "in": "query", "description": description, "schema": schema or {"type": "string"}}
 
 
+def _exploded(name: str, properties: Json) -> Json:
+    """Return an object whose properties are parameters of the URL, each by its own name (`style` and `explode`)."""
+    schema = {"type": "object", "properties": properties, "additionalProperties": False}
+    return {"name": name, "in": "query", "style": "form", "explode": True, "schema": schema}
+
+
+def _text(description: str) -> Json:
+    return {"type": "string", "description": description}
+
+
+_WORDS: Final = "words of the filter language, as people write them"
+
+# What many paths have in common stands here once: 28 keys of filters for each would be most of the document.
+_PARAMETERS: Final[Json] = {
+    "filter": _exploded(
+        "filter",
+        {"q": _text(_WORDS)}
+        | {key: _text(f"{known.help}; as in {known.example}") for key, known in filters.KEYS.items()},
+    ),
+    "position": _exploded(
+        "position",
+        {
+            "after": _text("the id of a row: those that follow it"),
+            "before": _text("the id of a row: those right before it"),
+            "cursor": _text("next_cursor or previous_cursor of an answer"),
+        },
+    ),
+    "limit": _parameter(
+        "limit",
+        "rows of the answer; 20 where nothing is said",
+        {"type": "integer", "minimum": 1, "maximum": parameters.MOST},
+    ),
+}
+
+_REFUSED: Final = _answer("An error; its status and its code say which.", _schema("Error"))
+
 _LIVE: Final[Json] = {
     "summary": "What is recorded, as server-sent events.",
     "operationId": "live",
     "parameters": [
-        _parameter("q", "words of the filter language, as people write them"),
+        _ref("parameters", "filter"),
         _parameter("of", "events, sessions, or both where nothing is said"),
         _parameter("change", "the change number to go on from; now where nothing is said"),
         {"name": "Last-Event-ID", "in": "header", "description": "the same, and it counts more",
@@ -153,7 +204,6 @@ _LIVE: Final[Json] = {
     "responses": {
         "200": {"description": "Events until the reader goes.",
                 "content": {"text/event-stream": {"schema": {"type": "string"}}}},
-        "400": _answer("A parameter cannot be read.", _ref("Error")),
-        "401": _answer("The desk wants its token.", _ref("Error")),
+        "default": _ref("responses", "Refused"),
     },
 }  # fmt: skip

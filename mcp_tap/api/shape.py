@@ -98,7 +98,9 @@ def _schema(field: Field) -> dict[str, Any]:
         schema = dict(_JSON_TYPES[field.type.removesuffix("?")])
         if field.words:
             schema["enum"] = [*field.words]
-    if optional:
+    if optional and set(schema) <= {"type", "format", "items"} and schema:
+        schema["type"] = [schema["type"], "null"]
+    elif optional:
         schema = {"anyOf": [schema, {"type": "null"}]}
     return schema | {"description": field.help}
 

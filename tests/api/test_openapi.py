@@ -31,9 +31,30 @@ def test_every_route_is_described_and_no_other(asking: Asking, document: Any) ->
 
 
 def test_lists_are_described_with_every_parameter_that_they_read(document: Any) -> None:
-    (events,) = (document["paths"]["/api/events"]["get"]["parameters"],)
-    names = {each["name"] for each in events}
-    assert names == {*filters.KEYS, *parameters.PAGING, "q", "type"}
+    assert asked(document, "/api/events") == {*filters.KEYS, *parameters.PAGING, "q", "type"}
+    assert asked(document, "/api/tools") == {*filters.KEYS, "limit", "order", "q"}
+
+
+def asked(document: Any, path: str) -> set[str]:
+    """Return the names of all parameters that a path reads: an object's are those of its properties."""
+    names = set()
+    for ref in document["paths"][path]["get"]["parameters"]:
+        each = document["components"]["parameters"][ref["$ref"].rpartition("/")[2]]
+        names |= {*each["schema"]["properties"]} if each.get("explode") else {each["name"]}
+    return names
+
+
+def test_the_document_is_small_enough_to_be_read(asking: Asking) -> None:
+    # most of it are the meanings of attributes; what paths have in common is said once
+    assert len(asking.answer("/api/openapi.json").content) < 90_000
+
+
+def test_what_is_long_is_packed(asking: Asking) -> None:
+    for path, packed in (("/api/openapi.json", True), ("/api/events", True), ("/api/events?limit=1&id=none", False)):
+        answer = asking.answer(path, headers={"accept-encoding": "gzip"})
+        assert ("content-encoding" in answer.headers) is packed, path
+        assert answer.headers.get("vary") == ("Accept-Encoding" if packed else None)
+        assert "content-encoding" not in asking.answer(path, headers={"accept-encoding": "identity"}).headers
 
 
 def test_operations_have_names_of_their_own(document: Any) -> None:
@@ -53,8 +74,9 @@ def refs(value: Any) -> set[str]:
     return set().union(*map(refs, value)) if isinstance(value, list) else set()
 
 
-def test_every_schema_that_is_named_is_there_and_used(document: Any) -> None:
-    there = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+def test_every_part_that_is_named_is_there_and_used(document: Any) -> None:
+    kinds = ("schemas", "parameters", "responses")
+    there = {f"#/components/{kind}/{name}" for kind in kinds for name in document["components"][kind]}
     assert refs(document) == there
 
 

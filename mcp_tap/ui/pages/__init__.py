@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from starlette.middleware import Middleware
-from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Route
 
 from mcp_tap.api.desk import Desk
+from mcp_tap.api.routes import PACKED
 from mcp_tap.ui.pages import (
     clients,
     connections,
@@ -46,9 +45,6 @@ PAGES: Final = (
     Page("/connections/{connection}", "connection", connections.one),
     Page("/_patterns", "patterns", patterns.page),
 )  # fmt: skip
-
-#: Pages and their files are read through port-forwards, too. Not for the live stream: it would wait for more.
-PACKED: Final = (Middleware(GZipMiddleware, compresslevel=5),)
 
 
 def routes(desk: Desk) -> list[Route]:
