@@ -7,6 +7,7 @@ URL with something changed.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from mcp_tap.model import UsageError
 from mcp_tap.store import Page, Row
 from mcp_tap.store.filters import ALIASES, Filter, Term
 from mcp_tap.store.filters import KEYS as KEYS_OF_FILTERS
+from mcp_tap.ui.text import harmless, local, spaced
 from mcp_tap.ui.upstreams import Down
 
 #: Name, path, and the key that follows `g`.
@@ -40,6 +42,9 @@ RANGES: Final = ("15m", "1h", "6h", "24h", "7d", "30d")
 
 #: The parameters of the range of time; the other words of a filter stand in ``q``.
 TIMES: Final = ("since", "from", "to")
+
+_AGO: Final = re.compile(r"\d+(\.\d+)?[a-z]+")
+_ISO: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:")
 
 #: Where in a list one is: of no meaning as soon as the question is another one.
 POSITION: Final = frozenset({"after", "before", "cursor"})
@@ -187,10 +192,18 @@ class Frame:
         times = {term.key: term.value for term in self._times}
         if not times:
             return "all time"
-        if [*times] == ["since"]:
-            return f"last {times['since']}"
-        begin = times.get("since") or times.get("from")
-        return f"{begin or 'the beginning'} to {times.get('to') or 'now'}"
+        if [*times] == ["since"] and _AGO.fullmatch(times["since"]):
+            return f"last {spaced(times['since'])}"
+        begin = _moment(times.get("since") or times.get("from"))
+        return f"{begin or 'the beginning'} to {_moment(times.get('to')) or 'now'}"
+
+    @property
+    def within(self) -> str:
+        """The range of time inside a sentence."""
+        said = self.range
+        if said == "all time":
+            return "in this recording"
+        return f"in the {said}" if said.startswith("last ") else f"from {said}"
 
     @property
     def _times(self) -> list[Term]:
@@ -326,6 +339,13 @@ def _readable(name: str, value: str) -> bool:
     except UsageError:
         return False
     return True
+
+
+def _moment(written: str | None) -> str:
+    """Return a moment of a filter as people write it, in the server's zone; what is no ISO time stays as it is."""
+    if not written:
+        return ""
+    return local(written, "%d %b, %H:%M:%S") if _ISO.match(written) else harmless(written, 40)
 
 
 def _iso(moment: datetime) -> str:

@@ -16,6 +16,7 @@ class Column(NamedTuple):
     value: Callable[[Row], Any] | None = None  # what it is sorted by; None for a column that sorts nothing
     number: bool = False  # set to the right, largest first
     hint: str = ""
+    room: str = ""  # "spare" leaves it out of windows of medium width; folded rows have it again
 
 
 def words(columns: Sequence[Column]) -> list[str]:

@@ -11,9 +11,9 @@ from markupsafe import Markup
 from mcp_tap.store import Row
 from mcp_tap.store.health import ENOUGH
 from mcp_tap.ui import charts
-from mcp_tap.ui.text import counted, harmless
+from mcp_tap.ui.text import counted, harmless, spaced
 
-__all__ = ["ENOUGH", "percent"]
+__all__ = ["ENOUGH", "percent", "spaced"]
 
 percent = charts.percent
 
@@ -36,7 +36,7 @@ ANNOTATIONS: Final = {
 }
 
 _KINDS: Final = {
-    "tool_error": "tool",
+    "tool_error": "tool error",
     "rpc_error": "JSON-RPC",
     "http_error": "HTTP",
     "transport_error": "transport",
@@ -48,9 +48,10 @@ _KINDS: Final = {
 
 
 def kind(row: Row) -> str:
-    """Return the kind of an error in a word or two."""
-    reason = row["failure_reason"]
-    return _KINDS.get(reason, str(reason or "failed"))
+    """Return the kind of an error in a word or two, with its code where the protocol has one."""
+    reason, code = row["failure_reason"], row["error_code"]
+    word = _KINDS.get(reason, str(reason or "failed"))
+    return f"{word} {harmless(str(code), 12)}" if code and reason in ("rpc_error", "http_error") else word
 
 
 def tool_path(name: str) -> str:
@@ -76,10 +77,10 @@ def spark(counts: list[int], total: int, noun: str = "call") -> Markup:
 
 
 def times_median(factor: float) -> str:
-    """Return how a latency compares with the median: 12-fold, 1.5-fold, or as usual."""
+    """Return how a latency compares with the median: 12 times, 1.5 times, or as usual."""
     if 0.8 <= factor <= 1.25:
         return "as usual"
-    return f"{factor:,.1f}-fold" if factor < 9.95 else f"{factor:,.0f}-fold"
+    return f"{factor:,.1f} times" if factor < 9.95 else f"{factor:,.0f} times"
 
 
 def value(of: Any) -> str:

@@ -8,6 +8,7 @@ are, never obeyed. Everything a terminal gets from us goes through `harmless` or
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Iterator
 from datetime import datetime
@@ -158,6 +159,11 @@ def size(count: int | None) -> str:
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun: 1 call, 2 calls."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def spaced(written: str) -> str:
+    """Return a quantity of a filter as people write it: 24h is 24 h, 500ms is 500 ms, 15m is 15 min."""
+    return re.sub(r"(?<=\d)(?=[a-zA-Z])", " ", written) + ("in" if re.search(r"\dm$", written) else "")
 
 
 def local(time: str | None, form: str) -> str:

@@ -25,6 +25,8 @@ ORIGINS: Final = {
     "derived": "grouped by who calls",
 }
 
+TRANSPORTS: Final = {"streamable_http": "Streamable HTTP", "sse": "HTTP+SSE"}
+
 FAILURES: Final = {
     "tool_error": "The tool reports an error",
     "rpc_error": "JSON-RPC error",
@@ -99,6 +101,11 @@ def client(row: Row) -> str:
 def agent(row: Row) -> str:
     """Return the product that a client without a name announces in its User-Agent."""
     return str(row["user_agent"] or "").split(" ", 1)[0].split("/", 1)[0]
+
+
+def transport(row: Row) -> str:
+    """Return the transport by its name in the specification, "" while it is not known."""
+    return TRANSPORTS.get(row["transport"] or "", str(row["transport"] or ""))
 
 
 def state(row: Row) -> str:

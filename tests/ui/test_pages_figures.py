@@ -181,7 +181,7 @@ def test_overview_of_a_recording_covers_what_is_recorded(tmp_path: Path) -> None
 
 def test_overview_of_a_time_without_calls_says_so(morning: Get) -> None:
     document = page(morning, "/")
-    assert "No call has ended in last 24h" in document.one("p", data_test="no-calls").text
+    assert "No call has ended in the last 24 h" in document.one("p", data_test="no-calls").text
     assert not document.all("figure")
 
 
@@ -262,7 +262,7 @@ def test_errors_stand_in_groups_with_what_was_around_them(morning: Get) -> None:
     assert document.one("span", data_test="count").text == "6 errors in 4 groups"
     table = document.one("table", data_test="errors")
     assert column(table, 0)[0] == "lookup no row …"
-    assert column(table, 1)[0] == "tool"
+    assert column(table, 1)[0] == "tool error"
     assert column(table, 2)[0] == "3 ✕"
     href = table.all("tr", data_row="")[0].all("a")[0].attributes["href"]
     group = page(morning, href)
@@ -278,7 +278,7 @@ def test_errors_stand_in_groups_with_what_was_around_them(morning: Get) -> None:
 
 
 def test_no_error_is_good_news(morning: Get) -> None:
-    assert page(morning, "/errors").one("p", data_test="no-errors").text == "No message failed in last 24h."
+    assert page(morning, "/errors").one("p", data_test="no-errors").text == "No message failed in the last 24 h."
     assert page(morning, "/errors?q=client:night-agent&since=").all("div", data_test="nothing-matches")
 
 
@@ -288,8 +288,8 @@ def test_slow_calls_stand_beside_their_tools_median(morning: Get) -> None:
     faster = page(morning, "/slow?since=&over=250ms&q=tool:lookup")
     table = faster.one("table", data_test="slow")
     assert column(table, 4)[0] == "300 ms"
-    assert column(table, 5)[0] == "2.0-fold 150 ms"
-    (current,) = [a for a in page(morning, "/slow?since=&over=5s").all("a") if a.text == "5s"]
+    assert column(table, 5)[0] == "2.0 times 150 ms"
+    (current,) = [a for a in page(morning, "/slow?since=&over=5s").all("a") if a.text == "5 s"]
     assert current.attributes["aria-current"] == "true"
     nothing = page(morning, "/slow?since=&over=30s").one("p", data_test="nothing-slow")
     assert nothing.one("a").attributes["href"] == "/slow?since=&over=0ms"
@@ -301,7 +301,8 @@ def test_connections_have_what_stands_between(morning: Get) -> None:
     assert len(column(table, 0)) == 5
     assert "Visual Studio Code" in column(table, 4)[0] or "night-agent" in column(table, 4)[0]
     (vscode,) = [row for row in table.all("tr", data_row="") if "Visual Studio" in row.text]
-    assert vscode.all("td")[8].text == "1"
+    assert vscode.all("td")[3].one("span", class_="badge").text == "2025-11-25"
+    assert vscode.all("td")[7].text == "1"
     answer = morning("/connections/scn_00000000000000000000000002")
     assert answer.status_code == 303
     assert answer.headers["location"].startswith("/sessions/ses_00000000000000000000000002")

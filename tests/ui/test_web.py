@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,32 @@ def test_a_range_of_time_stays_with_the_links_to_other_pages(file: Path) -> None
     ranges = links(seen.page.one("details", data_menu="range"))
     assert ranges["15m"] == "/sessions?q=tool:x&since=15m"  # and from the beginning of the list
     assert ranges["all"] == "/sessions?q=tool:x"
-    assert hook(seen, "range").text.startswith("last 6h")
+    assert hook(seen, "range").text.startswith("last 6 h")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("since=15m", "last 15 min"),
+        ("since=2026-03-14T10:08:00Z", "{begin} to now"),
+        ("from=2026-03-14T10:08:00Z&to=2026-03-14T10:18:00Z", "{begin} to {end}"),
+        ("to=2026-03-14T10:18:00Z", "the beginning to {end}"),
+        ("since=", "all time"),
+    ],
+)
+def test_a_range_of_time_is_said_as_people_write_it(file: Path, asked: str, said: str) -> None:
+    begin, end = (f"{datetime(2026, 3, 14, 10, at, tzinfo=UTC).astimezone():%d %b, %H:%M:%S}" for at in (8, 18))
+    (seen,) = look(file, f"/sessions?{asked}")
+    assert hook(seen, "range").text == said.format(begin=begin, end=end) + " ▾"
+
+
+def test_one_session_is_no_sessions(file: Path) -> None:
+    (seen,) = look(file, "/sessions?q=client:no-such-client")
+    assert hook(seen, "count").text.endswith(" sessions")
+    one = web.ENVIRONMENT.from_string("{% from 'macros.html' import count %}{{ count(n, total, 'sessions') }}")
+    assert "1 session<" in one.render(n=1, total=1)
+    assert "1 of 9 sessions<" in one.render(n=1, total=9)
+    assert "2 sessions<" in one.render(n=2, total=None)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Overview: whether it is fine."""
+"""Overview: how the calls of a range went."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def page(desk: Desk, request: Request) -> Response:
             charts.calls(spans, behind("/sessions", where)),
             charts.heatmap(await reader.heatmap(drawn), spans, behind("/slow", where, over="0ms")),
         ],
-        matrix=charts.matrix(await reader.matrix(where)),
+        matrix=charts.matrix(await reader.matrix(where), tools=10, clients=5),
         sessions=(await reader.list_sessions(where, NEWEST)).rows,
         errors=(await reader.list_events(failed, NEWEST)).rows,
         errors_href=address("/errors", written(where)),
