@@ -33,7 +33,7 @@ from mcp_tap.model import (
     new_id,
 )
 from mcp_tap.store import open_writer
-from mcp_tap.store.sqlite import migrations
+from mcp_tap.store.sqlite import folding, migrations
 
 SECOND = 1_000_000
 HOUR = 3600 * SECOND
@@ -248,7 +248,7 @@ async def _write(path: Path) -> None:
 
 def recording() -> Path:
     """Return the path of the month, made when it is not there yet."""
-    made_of = Path(__file__).read_bytes() + repr(migrations.MIGRATIONS).encode()
+    made_of = Path(__file__).read_bytes() + repr(migrations.MIGRATIONS).encode() + Path(folding.__file__).read_bytes()
     folder = Path(__file__).parents[1] / ".cache" / "bench"
     path = folder / f"month-{hashlib.blake2b(made_of, digest_size=6).hexdigest()}.db"
     if not path.exists():

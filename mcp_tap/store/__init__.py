@@ -60,6 +60,13 @@ class Page(NamedTuple):
     matched: int  # how many rows fit in all, counted up to `COUNTED`
 
 
+class Usage(NamedTuple):
+    """Who uses what."""
+
+    clients: list[Row]  # as `Reader.clients` returns them
+    matrix: list[Row]  # as `Reader.matrix` does
+
+
 #: Fitting rows are counted up to here; "10,000+" beyond it.
 COUNTED: Final = 10_000
 
@@ -265,6 +272,9 @@ class Reader(Protocol):
         ``client`` (name@version; "unknown" without a name), ``name``, ``version``, ``revisions``, ``sessions``,
         ``calls``, ``errors``, ``p95_ms``, ``exact``, ``tools`` (how many different), ``first_seen``, ``last_seen``.
         """
+
+    async def usage(self, where: Filter = ALL) -> Usage:
+        """Return `clients` and `matrix` at once: what reads the same lines reads them once."""
 
     async def errors(self, where: Filter = ALL, *, limit: int = 200) -> list[Row]:
         """Return failed messages in groups by type, name, reason, code and text without its numbers; most first.

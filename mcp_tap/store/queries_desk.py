@@ -99,6 +99,13 @@ CALLS: Final = f"""
 SELECT {{columns}}timeline.at_us, timeline.status = 'failed', {DURATION} FROM {{source}}
 WHERE {_BETWEEN} ORDER BY timeline.time
 """
+#: The same as a row of JSON arrays. The tool is null where none was called.
+CALLS_BY_COLUMN: Final = f"""
+SELECT json_group_array(timeline.connection),
+    json_group_array(CASE WHEN timeline.type = 'tools/call' THEN coalesce(timeline.name, '') END),
+    json_group_array(timeline.at_us), json_group_array(timeline.status = 'failed'), json_group_array({DURATION})
+FROM {{source}} WHERE {_BETWEEN}
+"""
 #: The same as one row: their number and how many failed, and JSON of how long each took and whether it failed.
 CALLS_AT_ONCE: Final = f"""
 SELECT count(*), coalesce(sum(timeline.status = 'failed'), 0), coalesce(sum(timeline.type = 'tools/call'), 0),

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from typing import Any, Final
+from collections import Counter
+from typing import Final
 
-from mcp_tap.store import Row
+from mcp_tap.store import Row, Usage
 from mcp_tap.store import queries_desk as queries
 from mcp_tap.store.health import health
 from mcp_tap.store.rows import iso
 from mcp_tap.store.sqlite import histogram
 from mcp_tap.store.sqlite.pool import rows
-from mcp_tap.store.sqlite.tallies import DAY, HOUR, Asked, Cut, Key, Range, Reading, Tally, together
+from mcp_tap.store.sqlite.tallies import DAY, HOUR, Asked, Cut, Range, Reading, Tally, Who
 
 #: How many parts the small curve in a row of a list has.
 SPARKS: Final = 24
@@ -23,9 +24,6 @@ _ROUND: Final = (
     *(seconds * _SECOND for seconds in (1, 15, 30, 60, 120, 300, 600, 900)),
     *(hours * HOUR for hours in (1, 2, 3, 6, 12, 24)),
 )
-
-_BY_TYPE: Final = ("type", "name")
-_BY_CLIENT: Final = (*_BY_TYPE, "client_name", "client_version")
 
 
 def spans(whole: Range, parts: int) -> Cut:
@@ -113,16 +111,14 @@ def _power(bucket: int) -> int:
 
 def matrix(db: sqlite3.Connection, asked: Asked) -> list[Row]:
     """Return calls by tool and client."""
-    counted = Reading(db, asked).tallies(_BY_CLIENT, latency=False)
+    return _matrix(Reading(db, asked).pairs())
+
+
+def _matrix(pairs: dict[tuple[str | None, Who], list[int]]) -> list[Row]:
     found = [
-        {
-            "tool": key.name or "",
-            "client": client(key.client_name, key.client_version),
-            "calls": tally.calls,
-            "errors": tally.errors,
-        }
-        for key, tally in counted.items()
-        if key.type == "tools/call"
+        {"tool": tool, "client": client(*who), "calls": calls, "errors": errors}
+        for (tool, who), (calls, errors) in pairs.items()
+        if tool is not None
     ]
     return sorted(found, key=lambda row: (-row["calls"], row["tool"], row["client"]))
 
@@ -135,20 +131,11 @@ def client(name: str | None, version: str | None) -> str:
 def tools(db: sqlite3.Connection, asked: Asked) -> list[Row]:
     """Return every tool that was called in range or ever listed."""
     reading = Reading(db, asked)
-    called = reading.tallies(_BY_CLIENT, latency=False)
-    counted = _of_tools(reading.tallies(_BY_TYPE))
-    spark: dict[str | None, list[int]] = {}
-    for key, tally in reading.tallies(_BY_TYPE, cut=sparks(reading.whole), latency=False).items():
-        if key.type == "tools/call":
-            spark.setdefault(key.name, [0] * SPARKS)[key.part] += tally.calls
+    counted = reading.tools()
+    spark = reading.sparks(sparks(reading.whole))
+    clients = Counter(tool for tool, _ in reading.pairs())
     previous = asked.where.previous()
-    earlier: dict[str, Tally] = {}
-    if previous is not None:
-        earlier = _of_tools(Reading(db, asked._replace(where=previous)).tallies(_BY_TYPE))
-    clients: dict[str | None, int] = {}
-    for key in called:
-        if key.type == "tools/call":
-            clients[key.name] = clients.get(key.name, 0) + 1
+    earlier = {} if previous is None else Reading(db, asked._replace(where=previous)).tools()
     listed = _versions(db, asked)
     found = []
     for tool in {*counted, *listed}:
@@ -162,7 +149,7 @@ def tools(db: sqlite3.Connection, asked: Asked) -> list[Row]:
                 **percentiles,
                 "exact": tally.exact,
                 "last_called": iso(tally.last_us) if tally.calls else None,
-                "clients": clients.get(tool, 0),
+                "clients": clients[tool],
                 "spark": spark.get(tool, [0] * SPARKS),
                 "listed": bool(versions),
                 "versions": len(versions),
@@ -180,10 +167,6 @@ def tools(db: sqlite3.Connection, asked: Asked) -> list[Row]:
     return sorted(found, key=lambda row: (not row["calls"], -(row["p95_ms"] or 0), row["name"]))
 
 
-def _of_tools(counted: dict[Key, Tally]) -> dict[str, Tally]:
-    return {key.name: tally for key, tally in counted.items() if key.type == "tools/call" and key.name is not None}
-
-
 def _versions(db: sqlite3.Connection, asked: Asked) -> dict[str, list[str]]:
     """Return when each version of each tool was first seen, oldest first."""
     found: dict[str, dict[str, str]] = {}
@@ -193,20 +176,17 @@ def _versions(db: sqlite3.Connection, asked: Asked) -> dict[str, list[str]]:
     return {name: sorted(versions.values()) for name, versions in found.items()}
 
 
-def clients(db: sqlite3.Connection, asked: Asked) -> list[Row]:
-    """Return clients by name and version."""
-    counted: dict[tuple[str | None, str | None], list[Tally]] = {}
-    called: dict[tuple[str | None, str | None], set[Any]] = {}
-    for key, tally in Reading(db, asked).tallies(_BY_CLIENT).items():
-        who = (key.client_name, key.client_version)
-        counted.setdefault(who, []).append(tally)
-        if key.type == "tools/call":
-            called.setdefault(who, set()).add(key.name)
+def usage(db: sqlite3.Connection, asked: Asked) -> Usage:
+    """Return clients by name and version, and calls by tool and client, from one reading."""
+    reading = Reading(db, asked)
+    pairs, counted = reading.pairs(), reading.clients()
+    tools = Counter(who for tool, who in pairs if tool is not None)
+    none = Tally()
     sql, values = asked.sessions
     found = []
     for row in rows(db, queries.CLIENTS.format(where=sql), values):
         who = (row["name"], row["version"])
-        tally = together(counted.get(who, ()))
+        tally = counted.get(who, none)
         found.append(
             {
                 "client": client(*who),
@@ -218,9 +198,9 @@ def clients(db: sqlite3.Connection, asked: Asked) -> list[Row]:
                 "errors": tally.errors,
                 "p95_ms": tally.percentiles()["p95_ms"],
                 "exact": tally.exact,
-                "tools": len(called.get(who, ())),
+                "tools": tools[who],
                 "first_seen": row["first_seen"],
                 "last_seen": row["last_seen"],
             }
         )
-    return sorted(found, key=lambda row: (-row["calls"], row["client"]))
+    return Usage(sorted(found, key=lambda row: (-row["calls"], row["client"])), _matrix(pairs))

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mcp_tap.model import Kind, Status
 from mcp_tap.store import queries_desk as queries
 from mcp_tap.store.filters import Filter
+from mcp_tap.store.rows import iso
 from mcp_tap.store.sqlite import histogram
-from mcp_tap.store.sqlite.tallies import DAY, HOUR, Asked, Key, Range, Tally, add_calls, bounds, calls
+from mcp_tap.store.sqlite.tallies import DAY, HOUR, Range, Tally, Who, bounds, clients_of
 
 if TYPE_CHECKING:
     from mcp_tap.model import Event
@@ -36,8 +37,24 @@ _UNDO: Final = (
     "DELETE FROM folded WHERE span = ? AND start_us = ?",
 )
 _UNDO_BEFORE: Final = ("DELETE FROM tally WHERE start_us < ?", "DELETE FROM folded WHERE start_us < ?")
-_BY_TYPE: Final = ("type", "name")
-_BY_CLIENT: Final = (*_BY_TYPE, "client_name", "client_version")
+_CALLS: Final = queries.CALLS.format(
+    columns="timeline.type, timeline.name, timeline.connection, ", source="timeline", where="1"
+)
+
+_Key = Callable[[tuple[Any, ...]], tuple[Any, ...]]
+
+
+def _of_all(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (*row[:2], None, None)
+
+
+#: What is counted in which spans: type, name, client and version of a call as `_calls` gives it.
+_HOURS: Final[dict[str, _Key]] = {"hour": _of_all}
+_DAYS: Final[dict[str, _Key]] = {
+    "day": _of_all,
+    "client day": lambda row: row[:4],
+    "client": lambda row: ("", None, *row[2:4]),
+}
 
 
 class Fold(NamedTuple):
@@ -57,26 +74,41 @@ def folds(db: sqlite3.Connection, now_us: int) -> list[Fold]:
     whole = bounds(db, Filter())
     until = time.monotonic() + _ENOUGH
     found: list[Fold] = []
-    for length, counts in ((HOUR, {"hour": _BY_TYPE}), (DAY, {"day": _BY_TYPE, "client day": _BY_CLIENT})):
-        done = {at for (at,) in db.execute(queries.FOLDED, (next(iter(counts)), whole.start - length, whole.end))}
+    for length, keys in ((HOUR, _HOURS), (DAY, _DAYS)):
+        range_ = (whole.start - length, whole.end)
+        done = {span: {at for (at,) in db.execute(queries.FOLDED, (span, *range_))} for span in keys}
         over = min(now_us - GRACE_US, whole.end) // length * length
         for start in range(whole.start // length * length, over, length):
-            if start in done:
+            missing = [span for span in keys if start not in done[span]]
+            if not missing:
                 continue
-            read = calls(db, Asked(Filter(), b""), Range(start, start + length), _BY_CLIENT)
-            for span, by in counts.items():
-                counted: dict[Key, Tally] = {}
-                rows = read if by == _BY_CLIENT else [(*row[:2], *row[-3:]) for row in read]
-                add_calls(counted, rows, by)
-                found.append(Fold(span, start, [_row(span, start, *item) for item in counted.items()]))
+            read = _calls(db, Range(start, start + length))
+            found += [Fold(span, start, _counted(span, start, read, keys[span])) for span in missing]
             if time.monotonic() > until:
                 return found
     return found
 
 
-def _row(span: str, start_us: int, key: Key, tally: Tally) -> tuple[Any, ...]:
-    spread = (histogram.pack(tally.latency), histogram.pack(tally.latency_failed))
-    return (span, start_us, *key[1:], tally.calls, tally.errors, tally.last_us, tally.streak, *spread)
+def _calls(db: sqlite3.Connection, piece: Range) -> list[tuple[Any, ...]]:
+    """Return every call of a piece of time in its order: type, name, client, at_us, failed, duration_us."""
+    read = db.execute(_CALLS, (iso(piece.start), iso(piece.end))).fetchall()
+    # a lookup for each connection instead of a join for each call
+    who = clients_of(db, {row[2] for row in read})
+    nobody: Who = (None, None)
+    return [(*row[:2], *who.get(row[2], nobody), *row[3:]) for row in read]
+
+
+def _counted(span: str, start_us: int, read: list[tuple[Any, ...]], key: _Key) -> list[tuple[Any, ...]]:
+    grouped: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
+    for row in read:
+        grouped.setdefault(key(row), []).append(row)
+    found = []
+    for columns, calls in grouped.items():
+        tally = Tally()
+        tally.add_calls(calls)
+        spread = (histogram.pack(tally.latency), histogram.pack(tally.latency_failed))
+        found.append((span, start_us, *columns, tally.calls, tally.errors, tally.last_us, tally.streak, *spread))
+    return found
 
 
 def kept(made: Iterable[Fold]) -> Work:
@@ -93,7 +125,7 @@ def spans_of(moments: Iterable[int]) -> set[tuple[str, int]]:
     return {
         (span, at_us // length * length)
         for at_us in moments
-        for span, length in (("hour", HOUR), ("day", DAY), ("client day", DAY))
+        for span, length in (("hour", HOUR), ("day", DAY), ("client day", DAY), ("client", DAY))
     }
 
 

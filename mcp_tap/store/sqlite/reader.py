@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import orjson
 
 from mcp_tap.model import NotFoundError, Status, UsageError, hash_session_id
-from mcp_tap.store import ALL, FIRST, Page, Paging, Row, Summary, Table, queries, queries_desk
+from mcp_tap.store import ALL, FIRST, Page, Paging, Row, Summary, Table, Usage, queries, queries_desk
 from mcp_tap.store.operations import Span, times
 from mcp_tap.store.rows import DIGITS, number_id
 from mcp_tap.store.sqlite import around, figures, groups, lists, own_query
@@ -194,7 +194,11 @@ class Reader:
 
     async def clients(self, where: Filter = ALL) -> list[Row]:
         """Return clients by name and version, most calls first."""
-        return await self._figures(where, figures.clients)
+        return (await self.usage(where)).clients
+
+    async def usage(self, where: Filter = ALL) -> Usage:
+        """Return `clients` and `matrix` from one reading."""
+        return await self._figures(where, figures.usage)
 
     async def errors(self, where: Filter = ALL, *, limit: int = 200) -> list[Row]:
         """Return failed messages in groups, most first."""

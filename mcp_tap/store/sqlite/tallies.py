@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, NamedTuple
+from itertools import compress, count
+from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
 
@@ -18,12 +20,16 @@ from mcp_tap.store.filters import Condition, Filter
 from mcp_tap.store.rows import iso, microseconds
 from mcp_tap.store.sqlite import histogram
 
+K = TypeVar("K")
+
 HOUR: Final = 3600 * 1_000_000
 DAY: Final = 24 * HOUR
 
 #: What is counted ahead, longest first: of all clients together, and of each.
 SPANS: Final = {"day": DAY, "hour": HOUR}
 CLIENT_SPANS: Final = {"client day": DAY}
+#: Of each client whatever it called: only where nothing but clients and times is asked for.
+WHOLE_CLIENT_SPANS: Final = {"client": DAY, **CLIENT_SPANS}
 
 #: Words of a filter that hold for what was counted ahead, too.
 _COUNTED: Final = frozenset({"tool", "method", "name", "client"})
@@ -37,14 +43,8 @@ class Range(NamedTuple):
     end: int
 
 
-class Key(NamedTuple):
-    """What calls are counted under."""
-
-    part: int = 0  # which of several equal spans of time
-    type: str | None = None
-    name: str | None = None
-    client_name: str | None = None
-    client_version: str | None = None
+#: A client: its name and its version.
+Who = tuple[str | None, str | None]
 
 
 class Cut(NamedTuple):
@@ -90,10 +90,15 @@ class Tally:
         """Add calls: rows that end in when, whether it failed, how long it took."""
         failed = [row[-2] for row in rows]
         errors = sum(failed)
-        self._join(len(rows), errors, rows[-1][-3], failed[::-1].index(0) if errors < len(rows) else errors)
-        self._durations += [row[-1] for row in rows if row[-1] is not None]
+        streak = failed[::-1].index(0) if errors < len(rows) else errors
+        self.add_measured(len(rows), errors, rows[-1][-3], streak, [row[-1] for row in rows])
         if errors:
             self._failed += [row[-1] for row in rows if row[-2] and row[-1] is not None]
+
+    def add_measured(self, calls: int, errors: int, last_us: int, streak: int, durations: list[int | None]) -> None:
+        """Add calls by how long each took. Which of these failed is not known then."""
+        self._join(calls, errors, last_us, streak)
+        self._durations += [each for each in durations if each is not None]
 
     def add(self, other: Tally) -> None:
         """Add calls that are counted already."""
@@ -208,6 +213,20 @@ def bounds(db: sqlite3.Connection, where: Filter) -> Range:
 # ------------------------------------------------------------------------------------------------------- counting
 
 
+class Columns(NamedTuple):
+    """Calls in the order of time, a list for each of their columns: much quicker to read than a row for each call."""
+
+    connections: list[int | None]
+    tools: list[str | None]  # None where no tool is called, "" where it has no name
+    moments: list[int]
+    failed: list[int]
+    durations: list[int | None]
+
+
+_TOOLS_ALONE: Final = " AND timeline.type = 'tools/call'"
+_CLIENT: Final = "client_name, client_version"
+
+
 class Reading:
     """The calls of a range, to be counted in several ways: lines are read once."""
 
@@ -215,78 +234,168 @@ class Reading:
         self.whole = bounds(db, asked.where) if whole is None else whole
         self._db = db
         self._asked = asked
-        self._read: dict[tuple[Range, tuple[str, ...]], list[tuple[Any, ...]]] = {}
-
-    def tallies(self, by: tuple[str, ...], *, cut: Cut | None = None, latency: bool = True) -> dict[Key, Tally]:
-        """Return the calls counted by some of `Key` and, with ``cut``, by part of the range.
-
-        Without ``latency`` only counts and times are right.
-        """
-        found: dict[Key, Tally] = {}
-        form = queries.TALLIES if latency else queries.TALLIES_TOGETHER
-        for name, piece in self._pieces(cut, clients="client_name" in by):
-            if name is None:
-                add_calls(found, self._calls(piece, by), by, cut)
-            else:
-                _add_counted(self._db, found, self._asked, name, piece, by, cut, form)
-        return found
+        self._read: dict[Range, Columns] = {}
+        self._clients: dict[int | None, Who] = {None: (None, None)}
 
     def at_once(self, cut: Cut | None = None) -> dict[int, Tally]:
         """Return all calls by part of the range, with the latencies of those that failed.
 
         Without a word about single tools or streaks, and quicker for that.
         """
-        found: dict[Key, Tally] = {}
-        for name, piece in self._pieces(cut, clients=False):
-            if name is not None:
-                counted: dict[Key, Tally] = {}
-                _add_counted(self._db, counted, self._asked, name, piece, ("type",), cut, queries.TALLIES_FAILED)
-                for key, tally in counted.items():
-                    whole = _tally(found, Key(key.part))
+        found: dict[int, Tally] = {}
+        for span, piece in self._pieces(SPANS, cut):
+            if span is not None:
+                counted: dict[tuple[int, str], Tally] = {}
+                for part, type_, *row in self._counted(queries.TALLIES_FAILED, span, piece, "type", cut):
+                    _tally(counted, (part, type_)).add_counted(*row)
+                for (part, type_), tally in counted.items():
+                    whole = _tally(found, part)
                     whole.add(tally)
-                    whole.tool_calls += tally.calls if key.type == "tools/call" else 0
+                    whole.tool_calls += tally.calls if type_ == "tools/call" else 0
                 continue
             where, values = self._asked.apart_from_time
             sql = queries.CALLS_AT_ONCE.format(source=queries.events(where), where=where)
             for part, each in _parts(piece, cut):
                 row = self._db.execute(sql, (iso(each.start), iso(each.end), *values)).fetchone()
                 if row[0]:
-                    _tally(found, Key(part)).add_at_once(*row)
-        return {key.part: tally for key, tally in found.items()}
+                    _tally(found, part).add_at_once(*row)
+        return found
 
-    def _calls(self, piece: Range, by: tuple[str, ...]) -> list[tuple[Any, ...]]:
-        for (read, columns), rows in self._read.items():
-            if read == piece and columns[: len(by)] == by:
-                return rows if columns == by else [(*row[: len(by)], *row[-3:]) for row in rows]
-        rows = self._read[piece, by] = calls(self._db, self._asked, piece, by)
-        return rows
+    def tools(self) -> dict[str, Tally]:
+        """Return the calls of each tool, without the latencies of those that failed."""
+        found: dict[str, Tally] = {}
+        for span, piece in self._pieces(SPANS):
+            if span is not None:
+                for _, name, *row in self._counted(queries.TALLIES, span, piece, "name", more=_TOOLS_ALONE):
+                    if name is not None:
+                        _tally(found, name).add_counted(*row)
+                continue
+            read = self._columns(piece)
+            calls, errors = Counter(read.tools), Counter(compress(read.tools, read.failed))
+            last = dict(zip(read.tools, read.moments, strict=True))
+            streaks = _streaks(read)
+            durations: dict[str | None, list[int | None]] = {tool: [] for tool in calls}
+            for tool, us in zip(read.tools, read.durations, strict=True):
+                durations[tool].append(us)
+            for tool in filter(None, calls):
+                _tally(found, tool).add_measured(calls[tool], errors[tool], last[tool], streaks[tool], durations[tool])
+        return found
 
-    def _pieces(self, cut: Cut | None, *, clients: bool) -> Iterator[tuple[str | None, Range]]:
-        clients = clients or any(term.key == "client" for term in self._asked.where.terms)
-        names: dict[str, int] = {}
-        if self._asked.counted_ahead(clients=clients):
+    def sparks(self, cut: Cut) -> dict[str, list[int]]:
+        """Return how often each tool was called in each part of the range."""
+        found: dict[str, list[int]] = {}
+        for span, piece in self._pieces(SPANS, cut):
+            if span is not None:
+                rows = self._counted(queries.TALLIES_TOGETHER, span, piece, "name", cut, more=_TOOLS_ALONE)
+                counted = [(part, name, calls) for part, name, calls, *_ in rows]
+            else:
+                read = self._columns(piece)
+                start, length, last = cut.start, cut.length, cut.parts - 1
+                parts = [(at_us - start) // length for at_us in read.moments]
+                by_part = Counter(zip(parts, read.tools, strict=True))
+                counted = [(min(last, max(0, part)), name, calls) for (part, name), calls in by_part.items()]
+            for part, name, calls in counted:
+                if name:
+                    found.setdefault(name, [0] * cut.parts)[part] += calls
+        return found
+
+    def pairs(self) -> dict[tuple[str | None, Who], list[int]]:
+        """Return calls and errors by tool and client; the tool is None where none was called, "" without a name."""
+        found: dict[tuple[str | None, Who], list[int]] = {}
+        for span, piece in self._pieces(CLIENT_SPANS):
+            if span is not None:
+                by = f"CASE WHEN type = 'tools/call' THEN coalesce(name, '') END, {_CLIENT}"
+                rows = self._counted(queries.TALLIES_TOGETHER, span, piece, by)
+                counted = [(tool, (name, version), calls, errors) for _, tool, name, version, calls, errors, *_ in rows]
+            else:
+                read = self._columns(piece)
+                each = [*zip(read.tools, read.connections, strict=True)]
+                failed = Counter(compress(each, read.failed))
+                who = self._who(read)
+                counted = [(tool, who[of], calls, failed[tool, of]) for (tool, of), calls in Counter(each).items()]
+            for tool, client, calls, errors in counted:
+                both = found.setdefault((tool, client), [0, 0])
+                both[0] += calls
+                both[1] += errors
+        return found
+
+    def clients(self) -> dict[Who, Tally]:
+        """Return the calls of each client: counts and latencies."""
+        found: dict[Who, Tally] = {}
+        asked = self._asked
+        alone = asked.tool is None and {term.key for term in asked.where.terms} <= {"client", *_TIMES}
+        for span, piece in self._pieces(WHOLE_CLIENT_SPANS if alone else CLIENT_SPANS):
+            if span is not None:
+                for _, name, version, *row in self._counted(queries.TALLIES, span, piece, _CLIENT):
+                    _tally(found, (name, version)).add_counted(*row)
+                continue
+            read = self._columns(piece)
+            durations: dict[int | None, list[int | None]] = {of: [] for of in set(read.connections)}
+            for of, us in zip(read.connections, read.durations, strict=True):
+                durations[of].append(us)
+            failed = Counter(compress(read.connections, read.failed))
+            who = self._who(read)
+            for of, each in durations.items():
+                _tally(found, who[of]).add_measured(len(each), failed[of], 0, 0, each)
+        return found
+
+    def _columns(self, piece: Range) -> Columns:
+        """Return every call of a piece of time."""
+        if piece not in self._read:
+            where, values = self._asked.apart_from_time
+            sql = queries.CALLS_BY_COLUMN.format(source=queries.events(where), where=where)
+            row = self._db.execute(sql, (iso(piece.start), iso(piece.end), *values)).fetchone()
+            read = [orjson.loads(column) for column in row]
+            order = [at_us // 1000 for at_us in read[2]]
+            if order != sorted(order):  # found by another index than that of times
+                places = sorted(range(len(order)), key=order.__getitem__)
+                read = [[column[place] for place in places] for column in read]
+            self._read[piece] = Columns(*read)
+        return self._read[piece]
+
+    def _who(self, read: Columns) -> dict[int | None, Who]:
+        """Return the clients of connections: a lookup for each instead of a join for each call."""
+        if missing := set(read.connections) - self._clients.keys():
+            self._clients |= dict.fromkeys(missing, (None, None)) | clients_of(self._db, missing)
+        return self._clients
+
+    def _counted(
+        self, form: str, span: str, piece: Range, by: str, cut: Cut | None = None, *, more: str = ""
+    ) -> sqlite3.Cursor:
+        """Return what was counted ahead: the part, ``by``, and what `Tally.add_counted` takes."""
+        where, values = self._asked.apart_from_time
+        # a number alone would name a column in GROUP BY
+        part = "start_us * 0" if cut is None else f"(start_us - {cut.start}) / {cut.length}"
+        sql = form.format(by=f"{part}, {by}", where=where.replace("connection.", "timeline.") + more)
+        return self._db.execute(sql, (span, piece.start, piece.end, *values))
+
+    def _pieces(self, spans: dict[str, int], cut: Cut | None = None) -> Iterator[tuple[str | None, Range]]:
+        """Divide the range into what was counted ahead in some of these spans, and the rest."""
+        if spans is SPANS and any(term.key == "client" for term in self._asked.where.terms):
+            spans = CLIENT_SPANS
+        names = {}
+        if self._asked.counted_ahead(clients=spans is not SPANS):
             names = {
                 name: length
-                for name, length in (CLIENT_SPANS if clients else SPANS).items()
+                for name, length in spans.items()
                 if cut is None or not (cut.length % length or cut.start % length)
             }
         return _pieces(self._db, self.whole, names)
 
 
-def calls(db: sqlite3.Connection, asked: Asked, piece: Range, by: tuple[str, ...]) -> list[tuple[Any, ...]]:
-    """Return every call of a piece of time in its order: what it is counted under, at_us, failed, duration_us."""
-    where, values = asked.apart_from_time
-    clients = "client_name" in by
-    columns = [f"timeline.{each}" for each in by if not each.startswith("client")]
-    named = "".join(f"{column}, " for column in [*columns, *(["timeline.connection"] if clients else [])])
-    sql = queries.CALLS.format(columns=named, source=queries.events(where), where=where)
-    read = db.execute(sql, (iso(piece.start), iso(piece.end), *values)).fetchall()
-    if not clients:
-        return read
-    # a lookup for each connection instead of a join for each call
-    those = orjson.dumps([each for each in {row[-4] for row in read} if each is not None]).decode()
-    who = {pk: (name, version) for pk, name, version in db.execute(queries.CLIENTS_OF, (those,))}
-    return [(*row[:-4], *who.get(row[-4], (None, None)), *row[-3:]) for row in read]
+def clients_of(db: sqlite3.Connection, connections: Iterable[int | None]) -> dict[int | None, Who]:
+    """Return the clients of connections by their numbers."""
+    those = orjson.dumps([each for each in connections if each is not None]).decode()
+    return {pk: (name, version) for pk, name, version in db.execute(queries.CLIENTS_OF, (those,))}
+
+
+def _streaks(read: Columns) -> Counter[str | None]:
+    """Return how many of the newest calls of each tool failed in a row."""
+    well = [not failed for failed in read.failed]
+    newest_good = dict(zip(compress(read.tools, well), compress(count(), well), strict=False))
+    return Counter(
+        tool for place, tool in compress(enumerate(read.tools), read.failed) if place > newest_good.get(tool, -1)
+    )
 
 
 def _parts(piece: Range, cut: Cut | None) -> Iterator[tuple[int, Range]]:
@@ -299,57 +408,7 @@ def _parts(piece: Range, cut: Cut | None) -> Iterator[tuple[int, Range]]:
         yield part, Range(max(piece.start, start), min(piece.end, start + cut.length))
 
 
-def add_calls(
-    found: dict[Key, Tally], read: list[tuple[Any, ...]], by: tuple[str, ...], cut: Cut | None = None
-) -> None:
-    """Count calls as `calls` gave them."""
-    grouped: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
-    width = len(by)
-    if cut is None:
-        for row in read:
-            key = row[:width]
-            if key in grouped:
-                grouped[key].append(row)
-            else:
-                grouped[key] = [row]
-    else:
-        start, length = cut.start, cut.length
-        for row in read:
-            key = (*row[:width], (row[-3] - start) // length)
-            if key in grouped:
-                grouped[key].append(row)
-            else:
-                grouped[key] = [row]
-    for key, rows in grouped.items():
-        part = 0 if cut is None else cut.part(rows[0][-3])
-        _tally(found, Key(part, **dict(zip(by, key, strict=False)))).add_calls(rows)
-
-
-def _add_counted(
-    db: sqlite3.Connection,
-    found: dict[Key, Tally],
-    asked: Asked,
-    span: str,
-    piece: Range,
-    by: tuple[str, ...],
-    cut: Cut | None,
-    form: str,
-) -> None:
-    where, values = asked.apart_from_time
-    # a number alone would name a column in GROUP BY
-    part = "start_us * 0" if cut is None else f"(start_us - {cut.start}) / {cut.length}"
-    sql = form.format(by=", ".join([part, *by]), where=where.replace("connection.", "timeline."))
-    width = 1 + len(by)
-    seen: dict[tuple[Any, ...], Tally] = {}
-    for row in db.execute(sql, (span, piece.start, piece.end, *values)):
-        key = row[:width]
-        tally = seen.get(key)
-        if tally is None:
-            tally = seen[key] = _tally(found, Key(key[0], **dict(zip(by, key[1:], strict=True))))
-        tally.add_counted(*row[width:])
-
-
-def _tally(found: dict[Key, Tally], key: Key) -> Tally:
+def _tally(found: dict[K, Tally], key: K) -> Tally:
     tally = found.get(key)
     if tally is None:
         tally = found[key] = Tally()
@@ -384,11 +443,3 @@ def _joined(starts: Iterable[int], length: int) -> Iterator[Range]:
         end = start + length
     if begin is not None and end is not None:
         yield Range(begin, end)
-
-
-def together(of: Iterable[Tally]) -> Tally:
-    """Return everything as one. Its streak means nothing unless they follow each other in time."""
-    whole = Tally()
-    for tally in of:
-        whole.add(tally)
-    return whole

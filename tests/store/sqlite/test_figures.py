@@ -146,6 +146,7 @@ async def everything(reader: Reader, text: str) -> dict[str, Any]:
         "matrix": await reader.matrix(asked),
         "tools": by_name,
         "clients": await reader.clients(asked),
+        "usage": [*await reader.usage(asked)],
     }
 
 
@@ -188,8 +189,8 @@ def test_only_what_is_over_is_counted_ahead(folded: Path) -> None:
     newest = select(folded, "SELECT max(at_us) FROM timeline")[0][0]
     over = min(newest, NOW_US - folding.GRACE_US)
     day, hour = over // DAY * DAY - DAY, over // HOUR * HOUR - HOUR
-    assert last == [("client day", day), ("day", day), ("hour", hour)]
-    for span in ("hour", "day", "client day"):
+    assert last == [("client", day), ("client day", day), ("day", day), ("hour", hour)]
+    for span in ("hour", "day", "client day", "client"):
         counted = select(folded, "SELECT sum(calls), sum(errors) FROM tally WHERE span = ?", span)
         end = dict(last)[span] + (HOUR if span == "hour" else DAY)
         real = f"SELECT count(*), sum(status = 'failed') FROM timeline WHERE {CALLS} AND at_us < ?"
