@@ -29,7 +29,7 @@ def routes(desk: Desk) -> list[Route]:
                 "status": "ok" if recording.failing is None else "degraded",
                 "version": __version__,
                 "uptime_s": round(time.monotonic() - desk.began, 3),
-                "recording": said if recording.failing is None else f"records are being lost: {recording.failing}",
+                "recording": said if recording.failing is None else f"records cannot be written: {recording.failing}",
                 "dropped": recording.dropped,
                 "lost": recording.lost,
                 "streams": recording.streams,

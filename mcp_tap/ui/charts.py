@@ -289,8 +289,8 @@ def proportion(clients: Iterable[tuple[str, int]], link: Callable[[str], str | N
         parts.append(Part(counted(len(rest), "other"), count, count / total, None, most + 1))
     at, drawn, links = 0.0, [], []
     for part in parts:
-        width = WIDTH * part.share
-        box: dict[str, float] = {"x": min(at, WIDTH - 0.5), "y": 0, "width": max(width - 1.5, 0.5), "height": 16}
+        width, gap = WIDTH * part.share, 0.0 if part is parts[-1] else 1.5
+        box: dict[str, float] = {"x": min(at, WIDTH - 0.5), "y": 0, "width": max(width - gap, 0.5), "height": 16}
         drawn.append(element("rect", class_=f"part-{part.shade}", **box))
         if part.href is not None:
             said = f"{part.client}: {counted(part.calls, 'call')}, {percent(part.calls, total)}"

@@ -39,7 +39,7 @@ _KINDS: Final = {
     "tool_error": "tool error",
     "rpc_error": "JSON-RPC",
     "http_error": "HTTP",
-    "transport_error": "transport",
+    "transport_error": "connection failed",
     "no_response": "never answered",
     "timeout": "timeout",
     "cancelled": "cancelled",

@@ -48,9 +48,10 @@ PAGES: Final = (
 
 
 def routes(desk: Desk) -> list[Route]:
-    """Return the routes of all pages."""
+    """Return the routes of all pages. A recording that is only looked at is shown as a whole: its last day is past."""
     upstreams = Upstreams(desk)
+    pages = PAGES if desk.recording().on else [page._replace(since="") for page in PAGES]
     return [
         Route(page.path, endpoint(desk, page, upstreams), name=page.name, methods=["GET"], middleware=PACKED)
-        for page in PAGES
+        for page in pages
     ]

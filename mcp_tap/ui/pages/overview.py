@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -9,7 +11,7 @@ from mcp_tap.api import parameters
 from mcp_tap.api.desk import Desk
 from mcp_tap.store import Paging
 from mcp_tap.ui import charts
-from mcp_tap.ui.cards import before, behind, cards, recorded, scarce
+from mcp_tap.ui.cards import before, behind, cards, maybe, recorded, scarce
 from mcp_tap.ui.frame import address, written
 from mcp_tap.ui.web import render
 
@@ -21,11 +23,17 @@ async def page(desk: Desk, request: Request) -> Response:
     where = parameters.read(request, limit=5, order="desc").where
     reader, facts = desk.reader, request.state.facts
     drawn, earlier = recorded(where, facts, growing=desk.recording().on), before(where, facts)
-    now = await reader.totals(where)
-    spans = await reader.series(drawn)
-    latency = charts.latency(spans, behind("/slow", where, over="0ms"), exact=now["exact"])
-    listed = await reader.clients(where)
     failed = where if where.value("status") == "failed" else where.plus("status", "failed")
+    now, was, spans, heat, usage, sessions, errors = await asyncio.gather(
+        reader.totals(where),
+        maybe(earlier, reader.totals),
+        reader.series(drawn),
+        reader.heatmap(drawn),
+        reader.usage(where),
+        reader.list_sessions(where, NEWEST),
+        reader.list_events(failed, NEWEST),
+    )
+    latency = charts.latency(spans, behind("/slow", where, over="0ms"), exact=now["exact"])
     return render(
         desk,
         request,
@@ -33,19 +41,19 @@ async def page(desk: Desk, request: Request) -> Response:
         title="Overview",
         now=now,
         compared=earlier is not None,
-        cards=cards(now, None if earlier is None else await reader.totals(earlier), where),
+        cards=cards(now, was, where),
         shares=charts.proportion(
-            [(row["client"], row["calls"]) for row in listed],
+            [(row["client"], row["calls"]) for row in usage.clients],
             lambda client: None if client == "unknown" else address("/", written(where.replaced("client", client))),
         ),
         charts=[
             *([] if scarce(now["calls"]) else [latency]),
             charts.calls(spans, behind("/sessions", where)),
-            charts.heatmap(await reader.heatmap(drawn), spans, behind("/slow", where, over="0ms")),
+            charts.heatmap(heat, spans, behind("/slow", where, over="0ms")),
         ],
-        matrix=charts.matrix(await reader.matrix(where), tools=10, clients=5),
-        sessions=(await reader.list_sessions(where, NEWEST)).rows,
-        errors=(await reader.list_events(failed, NEWEST)).rows,
+        matrix=charts.matrix(await reader.matrix(where), tools=10, clients=4),
+        sessions=sessions.rows,
+        errors=errors.rows,
         errors_href=address("/errors", written(where)),
         sessions_href=address("/sessions", written(where)),
     )

@@ -103,7 +103,7 @@ function recording({ failing, lost, dropped }) {
   const line = one("[data-recording]");
   if (line) {
     line.className = failing ? "amber" : "rec";
-    const words = `▲ traffic flows, records are being lost: ${failing}${lost ? ` — ${lost.toLocaleString("en")} lost` : ""}`;
+    const words = `▲ traffic flows, but records cannot be written: ${failing} — ${lost ? lost.toLocaleString("en") : "none"} lost so far`;
     line.textContent = failing ? words : "● recording";
   }
   for (const count of all("[data-dropped]")) {
