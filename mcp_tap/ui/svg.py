@@ -59,7 +59,7 @@ def _escaped(text: str) -> str:
 
 def number(value: float) -> str:
     """Return a place with at most two decimals and without needless zeros."""
-    return f"{value:.2f}".rstrip("0").rstrip(".") if value % 1 else f"{value:.0f}"
+    return f"{value:.2f}".rstrip("0").rstrip(".") if value % 1 else str(int(value))
 
 
 # ------------------------------------------------------------------------------------------------------- scales

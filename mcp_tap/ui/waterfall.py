@@ -16,8 +16,8 @@ from markupsafe import Markup, escape
 
 from mcp_tap.protocol.revisions import LASTING
 from mcp_tap.store import Row
-from mcp_tap.ui.svg import element, number
-from mcp_tap.ui.text import duration
+from mcp_tap.ui.svg import number
+from mcp_tap.ui.text import duration, harmless
 from mcp_tap.ui.words import event as name_of
 
 #: Units of the pictures. A line's picture is `HEIGHT` high, the small one of the whole session `MINI`.
@@ -110,14 +110,14 @@ class Axis:
         self.end = max((end for _, end in busy), default=0)
         self.stretches = _stretches(sorted(busy), self.begin, self.end, fold=fold)
         self.folds = sum(stretch.folded for stretch in self.stretches)
-        self.zoom = zoom or (0.0, 1.0)
+        self.zoom = low, high = zoom or (0.0, 1.0)
+        self._left, self._scale = low * WIDTH, 1 / (high - low)
         self._ends = [stretch.end for stretch in self.stretches]
         self.breaks = self._breaks()
 
     def __call__(self, moment: int) -> float:
         """Return the place of a moment; what lies beyond the ends is put on them."""
-        low, high = self.zoom
-        return (self._place(moment) / WIDTH - low) / (high - low) * WIDTH
+        return (self._place(moment) - self._left) * self._scale
 
     def _place(self, moment: int) -> float:
         if not self.stretches or moment <= self.begin:
@@ -130,9 +130,8 @@ class Axis:
 
     def _breaks(self) -> list[float]:
         """Return the middle of each folded stretch that can be seen."""
-        low, high = self.zoom
         middles = [(s.left + s.right) / 2 for s in self.stretches if s.folded]
-        places = [(middle / WIDTH - low) / (high - low) * WIDTH for middle in middles]
+        places = [(middle - self._left) * self._scale for middle in middles]
         return [place for place in places if 0 <= place <= WIDTH]
 
     def marks(self, count: int = 5) -> list[str]:
@@ -181,7 +180,7 @@ def _stretches(busy: Sequence[tuple[int, int]], begin: int, end: int, *, fold: b
 
 
 # A page has thousands of shapes, and they hold numbers and words of ours alone: they are written as text at once.
-# What strangers wrote, the title, is escaped by `element`.
+# What strangers wrote, the title, goes through `harmless` and `escape`.
 
 
 def picture(of: Bar, axis: Axis) -> Markup:
@@ -189,7 +188,7 @@ def picture(of: Bar, axis: Axis) -> Markup:
     shapes = "".join((*_break_lines(axis, HEIGHT), *_rects(of, axis, 3, 8)))
     return Markup(  # noqa: S704  see above
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" data-waterfall="" aria-hidden="true">'
-        f"{element('title', of.title)}{shapes}</svg>"
+        f"<title>{escape(harmless(of.title))}</title>{shapes}</svg>"
     )
 
 
@@ -232,8 +231,8 @@ def _rect(left: float, right: float, y: float, height: float, kind: str) -> str:
     left, right = max(left, 0.0), min(right, float(WIDTH))
     if right - left < 0.01:
         return ""
-    place = f'x="{number(left)}" y="{number(y)}" width="{number(right - left)}" height="{number(height)}"'
-    return f'<rect {place} class="{kind}"/>'
+    width = number(right - left)
+    return f'<rect x="{number(left)}" y="{number(y)}" width="{width}" height="{number(height)}" class="{kind}"/>'
 
 
 def _arrow(place: float, y: float, height: float) -> str:
@@ -273,7 +272,7 @@ def minimap(bars: Sequence[Bar], axis: Axis, *, title: str) -> Markup:
     return Markup(  # noqa: S704  see above
         f'<svg viewBox="0 0 {WIDTH} {MINI}" preserveAspectRatio="none" class="mini" role="img" '
         f'aria-label="{escape(title)}" data-minimap="" data-from="0" data-to="{to_ms}"{folded}>'
-        f"{element('title', title)}{''.join(shapes)}</svg>"
+        f"<title>{escape(harmless(title))}</title>{''.join(shapes)}</svg>"
     )
 
 
@@ -300,16 +299,15 @@ class Pause(NamedTuple):
     row: None = None
 
 
-def lines(rows: Sequence[Row], axis: Axis, *, fold: bool = True) -> Iterator[Line | Pause]:
-    """Yield the lines of a timeline in order, with the pauses between them where these are folded.
+def lines(rows: Sequence[Row], bars: Sequence[Bar], axis: Axis, *, fold: bool = True) -> Iterator[Line | Pause]:
+    """Yield the lines of a timeline in order, each with its bar, with the pauses between them where these are folded.
 
     What came on the stream of a request stands below it.
     """
     by_pk = {row["pk"]: row for row in rows}
     asked = {row["operation_id"] for row in rows if row["outcome"] == "input_required"}
     reached: int | None = None
-    for row in rows:
-        drawn = bar(row)
+    for row, drawn in zip(rows, bars, strict=True):
         if fold and reached is not None and drawn.begin - reached > GAP_US and not drawn.lasting:
             yield Pause((drawn.begin - reached) / 1000)
         if not drawn.lasting:

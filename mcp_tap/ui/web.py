@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -20,7 +19,7 @@ from mcp_tap.api.desk import Desk
 from mcp_tap.api.errors import status_of
 from mcp_tap.model import TapError
 from mcp_tap.store import COUNTED
-from mcp_tap.ui import terms, text, words
+from mcp_tap.ui import cells, terms, text, words
 from mcp_tap.ui.frame import NO_FACTS, Frame, within
 from mcp_tap.ui.snippets import snippets
 from mcp_tap.ui.upstreams import Upstreams
@@ -47,37 +46,6 @@ def harmless(value: object, limit: int | None = None) -> str:
     return "" if value is None else text.harmless(str(value), limit)
 
 
-def clock(iso: str | None) -> str:
-    """Return the time of day in the server's zone, with milliseconds; the date before it where it is not today."""
-    day = text.local(iso, "%Y-%m-%d")
-    return text.local(iso, "%H:%M:%S.%f" if day == f"{datetime.now():%Y-%m-%d}" else "%d %b, %H:%M:%S")  # noqa: DTZ005 local by intent
-
-
-def full(iso: str | None) -> str:
-    """Return date and time in the server's zone, with milliseconds."""
-    return text.local(iso, "%d %b %Y, %H:%M:%S.%f")
-
-
-def relative(iso: str | None) -> str:
-    """Return how long ago that was, in words."""
-    if not iso:
-        return ""
-    try:
-        ms = (datetime.now(UTC) - datetime.fromisoformat(iso)).total_seconds() * 1000
-    except ValueError:
-        return harmless(iso)
-    return "now" if ms < 1000 else f"{text.duration(ms)} ago"
-
-
-#: The forms in which pages write a time; "time" is the time of day alone.
-TIMES: Final[dict[str, Callable[[str | None], str]]] = {
-    "clock": clock,
-    "full": full,
-    "relative": relative,
-    "time": lambda iso: text.local(iso, "%H:%M:%S.%f"),
-}
-
-
 def number(value: float | None) -> str:
     """Return a count with its thousands set apart; "" for None."""
     return "" if value is None else f"{value:,}"
@@ -85,7 +53,7 @@ def number(value: float | None) -> str:
 
 def matched(count: int) -> str:
     """Return how many rows fit: 1,204, or 10,000+ where counting stopped."""
-    return f"{COUNTED:,}+" if count > COUNTED else f"{count:,}"
+    return f"{COUNTED:,}+" if count >= COUNTED else f"{count:,}"
 
 
 def percent(share: float | None) -> str:
@@ -95,8 +63,22 @@ def percent(share: float | None) -> str:
     return f"{share * 100:.1f} %" if 0 < share < 0.0995 else f"{share * 100:.0f} %"
 
 
+#: What templates call of a dict; a key of the same name, which strangers can write, never stands in its place.
+_CALLED: Final = frozenset(dir(dict))
+
+
+class _Environment(Environment):
+    """Templates read rows, which are dicts, thousands of times a page: each would raise for an attribute first."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """Return `obj.attribute` of a template."""
+        if type(obj) is dict and attribute in obj and attribute not in _CALLED:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+
 def _environment() -> Environment:
-    environment = Environment(
+    environment = _Environment(
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -108,15 +90,14 @@ def _environment() -> Environment:
         "duration": text.duration,
         "size": text.size,
         "counted": text.counted,
-        "clock": clock,
-        "full": full,
-        "relative": relative,
-        "time": lambda iso, form: TIMES[form](iso),
+        "clock": cells.clock,
+        "full": cells.full,
+        "relative": cells.relative,
         "number": number,
         "matched": matched,
         "percent": percent,
     }
-    environment.globals |= {"words": words, "terms": terms, "snippets": snippets}
+    environment.globals |= {"cells": cells, "words": words, "terms": terms, "snippets": snippets}
     return environment
 
 

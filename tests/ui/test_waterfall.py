@@ -201,7 +201,7 @@ def test_what_came_on_a_stream_stands_below_its_request() -> None:
         row(4, 1.6, kind="notification", parent=3), row(5, 2), row(6, 2.5, kind="notification", parent=999),
         row(7, 2.6, parent=7),
     ]  # fmt: skip
-    found = list(waterfall.lines(rows, Axis(bars(*rows))))
+    found = list(waterfall.lines(rows, bars(*rows), Axis(bars(*rows))))
     assert [line.depth for line in found if isinstance(line, Line)] == [0, 1, 1, 2, 0, 0, 0]
 
 
@@ -210,16 +210,17 @@ def test_a_further_leg_is_a_round_where_the_server_asked_for_input() -> None:
         row(1, 0, 1, operation_id="a", outcome="input_required"), row(2, 2, 1, operation_id="a"),
         row(3, 4, 1, operation_id="b"), row(4, 6, 1, operation_id="b"),
     ]  # fmt: skip
-    found = list(waterfall.lines(rows, Axis(bars(*rows))))
+    found = list(waterfall.lines(rows, bars(*rows), Axis(bars(*rows))))
     assert [line.leg for line in found if isinstance(line, Line)] == ["round", "round", "try", "try"]
 
 
 def test_pauses_stand_between_the_lines() -> None:
     rows = [row(1, 0, 1), row(2, 31, 1), row(3, 32.5, 1)]
     axis = Axis(bars(*rows))
-    kinds = [each.ms if isinstance(each, Pause) else each.row["pk"] for each in waterfall.lines(rows, axis)]
+    found = waterfall.lines(rows, bars(*rows), axis)
+    kinds = [each.ms if isinstance(each, Pause) else each.row["pk"] for each in found]
     assert kinds == [1, 30_000, 2, 3]
-    assert not any(isinstance(each, Pause) for each in waterfall.lines(rows, axis, fold=False))
+    assert not any(isinstance(each, Pause) for each in waterfall.lines(rows, bars(*rows), axis, fold=False))
 
 
 def test_rows_of_a_list_are_drawn_as_well() -> None:
@@ -232,7 +233,7 @@ def test_rows_of_a_list_are_drawn_as_well() -> None:
     found = waterfall.bar(listed)
     assert (found.begin, found.first, found.end) == (T0, T0 + 2 * S, T0 + 2_340_000)
     parent = listed | {"pk": 42, "parent_id": None}
-    lines = list(waterfall.lines([parent, listed], Axis([found])))
+    lines = list(waterfall.lines([parent, listed], bars(parent, listed), Axis([found])))
     assert [line.depth for line in lines if isinstance(line, Line)] == [0, 1]
 
 

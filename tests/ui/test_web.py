@@ -10,7 +10,7 @@ import pytest
 
 from mcp_tap.api.desk import Recording
 from mcp_tap.config import Proxy, parse_upstream
-from mcp_tap.ui import web
+from mcp_tap.ui import cells, web
 from mcp_tap.ui.frame import address
 from tests.store.plausible import morning
 from tests.store.recording import record
@@ -86,6 +86,23 @@ def test_a_range_of_time_is_said_as_people_write_it(file: Path, asked: str, said
     begin, end = (f"{datetime(2026, 3, 14, 10, at, tzinfo=UTC).astimezone():%d %b, %H:%M:%S}" for at in (8, 18))
     (seen,) = look(file, f"/sessions?{asked}")
     assert hook(seen, "range").text == said.format(begin=begin, end=end) + " ▾"
+
+
+def test_a_file_that_is_looked_at_is_shown_as_a_whole(file: Path) -> None:
+    (errors, sessions) = look(file, "/errors", "/sessions?q=status:active", recording=Recording(on=False), proxies=())
+    assert hook(errors, "range").text == "all time ▾"
+    assert errors.rows()
+    (row,) = sessions.rows()
+    assert row.one("td", data_field="status").text == "no end recorded"
+    assert "data-ticking" not in sessions.html.partition("<template")[0]
+
+
+def test_a_failing_store_is_told_with_what_was_lost(file: Path) -> None:
+    waiting, lost = (Recording(on=True, failing="disk full", lost=count) for count in (0, 1214))
+    for recording, said in ((waiting, "none lost so far"), (lost, "1,214 lost so far")):
+        (seen,) = look(file, "/sessions", recording=recording)
+        line = hook(seen, "promise").one("span", data_recording="").text
+        assert line == f"▲ traffic flows, but records cannot be written: disk full — {said}"
 
 
 def test_one_session_is_no_sessions(file: Path) -> None:
@@ -221,12 +238,12 @@ def test_times_and_quantities() -> None:
     assert web.percent(0.004) == "0.4 %"
     assert web.percent(0.123) == "12 %"
     assert web.percent(None) == ""
-    assert web.matched(10_000) == "10,000"
+    assert web.matched(9_999) == "9,999"
     assert web.matched(10_001) == "10,000+"
     assert web.harmless(None) == ""
     assert web.harmless("a\x1b[31m\u202eb", 40) == "a\\x1b[31m\\u202eb"
-    assert web.relative("not a time\x07") == "not a time\\x07"
-    assert web.clock(None) == ""
+    assert cells.relative("not a time\x07") == "not a time\\x07"
+    assert cells.clock(None) == ""
 
 
 def test_urls_keep_filters_readable() -> None:
@@ -284,3 +301,25 @@ def test_a_store_that_cannot_be_read_is_said_in_words(file: Path, monkeypatch: p
     assert seen.status == 503
     assert "the database is gone look for it" in hook(seen, "refused").text
     assert "disk full" in hook(seen, "promise").text
+
+
+def test_a_stranger_cannot_put_a_value_in_the_place_of_a_method() -> None:
+    template = web.ENVIRONMENT.from_string("{{ row.title }} {{ row.get('title') }}")
+    assert template.render(row={"title": "a", "get": "b"}) == "a a"
+    assert web.ENVIRONMENT.from_string("{{ row.items is defined }}").render(row={}) == "True"
+
+
+def test_what_strangers_wrote_is_escaped_in_cells() -> None:
+    row = {
+        "type": "<i>\u202e", "name": "<b>", "attempt": 2, "truncated": 1, "dropped": 0, "status": "failed",
+        "failure_reason": "rpc_error", "error_code": "<u>", "outcome": None,
+    }  # fmt: skip
+    assert str(cells.event(row)) == (
+        '<span class="event">&lt;i&gt;\\u202e <b>&lt;b&gt;</b></span> <span class="badge">↻ 2nd try</span>'
+        ' <span class="note" title="the record of this is not complete">1 body cut</span>'
+    )
+    assert str(cells.status(row)) == '<span class="err">✕ &lt;u&gt;</span>'
+    assert str(cells.time("<now>", "full")).count("&lt;now&gt;") == 3
+    assert [cells.nth(number) for number in (1, 2, 3, 4, 11, 21, 112)] == [
+        "1st", "2nd", "3rd", "4th", "11th", "21st", "112th",
+    ]  # fmt: skip

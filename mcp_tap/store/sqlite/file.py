@@ -217,7 +217,7 @@ def connect_readonly(path: Path) -> sqlite3.Connection:
         how = "mode=ro&immutable=1" if frozen(path) else "mode=ro"
         db = sqlite3.connect(f"{path.as_uri()}?{how}", uri=True, timeout=_BUSY_TIMEOUT, isolation_level=None)
         check(db, path, writing=False)
-        db.execute("PRAGMA cache_size = -16384")
+        db.execute("PRAGMA cache_size = -32768")
         db.execute("PRAGMA temp_store = MEMORY")
     except BaseException as error:
         if db is not None:

@@ -229,12 +229,15 @@ def _drawn(
     row: Row, whole: Sequence[Row], shown: Sequence[Row], choices: _Choices, *, page: Page | None, total: int
 ) -> Timeline:
     bars = [waterfall.bar(each) for each in whole]
-    axis = waterfall.Axis(bars, fold=choices.fold, zoom=choices.zoom)
+    session = waterfall.Axis(bars, fold=choices.fold)
+    axis = waterfall.Axis(bars, fold=choices.fold, zoom=choices.zoom) if choices.zoom else session
+    fitting = {each["pk"] for each in shown}
+    drawn = [each for row, each in zip(whole, bars, strict=True) if row["pk"] in fitting]
     title = f"The session in time: {len(whole)} lines, {row['errors']} errors"
     return Timeline(
         row,
-        list(waterfall.lines(shown, axis, fold=choices.fold and not choices.any)),
-        waterfall.minimap(bars, waterfall.Axis(bars, fold=choices.fold), title=title) if len(bars) > 1 else "",
+        list(waterfall.lines(shown, drawn, axis, fold=choices.fold and not choices.any)),
+        waterfall.minimap(bars, session, title=title) if len(bars) > 1 else "",
         axis.marks(),
         axis.folds,
         len(shown),
