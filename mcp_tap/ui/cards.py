@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
 from mcp_tap.store import Row
@@ -120,6 +121,11 @@ def recorded(where: Filter, facts: Row, *, growing: bool = True) -> Filter:
 def before(where: Filter, facts: Row) -> Filter | None:
     """Return the equally long time before that of a filter, None where the recording does not reach back to it."""
     return where.previous() if recorded(where, facts) is where else None
+
+
+async def maybe(where: Filter | None, ask: Callable[[Filter], Awaitable[Row]]) -> Row | None:
+    """Return the answer about a time before, None where there is no such time."""
+    return None if where is None else await ask(where)
 
 
 def behind(path: str, where: Filter, **more: str) -> Link:

@@ -133,7 +133,7 @@ def tools(db: sqlite3.Connection, asked: Asked) -> list[Row]:
     reading = Reading(db, asked)
     counted = reading.tools()
     spark = reading.sparks(sparks(reading.whole))
-    clients = Counter(tool for tool, _ in reading.pairs())
+    clients = Counter(tool for tool, _ in reading.callers())
     previous = asked.where.previous()
     earlier = {} if previous is None else Reading(db, asked._replace(where=previous)).tools()
     listed = _versions(db, asked)

@@ -6,18 +6,15 @@ import hashlib
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
-
-import orjson
 
 from mcp_tap.model import NotFoundError
 from mcp_tap.store import Row
 from mcp_tap.store import queries_desk as queries
 from mcp_tap.store.rows import iso, number_id
 from mcp_tap.store.sqlite.figures import SPARKS, sparks
-from mcp_tap.store.sqlite.tallies import Asked, Cut, bounds
+from mcp_tap.store.sqlite.tallies import Asked, bounds, clients_of
 
 #: What differs between two texts of the same error: quoted words, ids, addresses, numbers.
 _VARYING: Final = re.compile(
@@ -50,15 +47,6 @@ class _Kind(NamedTuple):
         return "seg_" + hashlib.blake2b(repr(tuple(self)).encode(errors="replace"), digest_size=13).hexdigest()
 
 
-class _Group:
-    """The errors of one kind, in the order of time."""
-
-    def __init__(self) -> None:
-        self.pks: list[int] = []
-        self.moments: list[int] = []
-        self.connections: set[int | None] = set()
-
-
 #: All digits look the same: texts that differ by numbers are looked at once.
 _DIGITS: Final = str.maketrans("123456789", "0" * 9)
 
@@ -73,73 +61,68 @@ def without_details(message: str | None) -> str | None:
     return None if message is None else _without_details(message.translate(_DIGITS))
 
 
-def groups(db: sqlite3.Connection, asked: Asked) -> dict[_Kind, _Group]:
-    """Return the failed messages of a range by kind."""
-    alike: dict[tuple[Any, ...], _Group] = {}
-    found: dict[_Kind, _Group] = {}
-    where, values = asked.events
-    failed: Any = db.execute(queries.FAILED.format(source=queries.events(where), where=where), values)
-    for row in failed:
-        message = row[4]
-        seen = row[:5] if message is None else (*row[:4], message.translate(_DIGITS))
-        group = alike.get(seen)
-        if group is None:
-            group = alike[seen] = found.setdefault(
-                _Kind(row[0], row[1], row[2], row[3], without_details(message)), _Group()
-            )
-        group.pks.append(row[5])
-        group.moments.append(row[6])
-        group.connections.add(row[7])
-    return found
+class _Failed:
+    """The failed messages of a range in the order of time, column by column; a group is the number of its kind."""
+
+    def __init__(self, db: sqlite3.Connection, asked: Asked) -> None:
+        where, values = asked.events
+        sql = queries.FAILED.format(source=queries.events(where), where=where)
+        columns: list[Any] = [*zip(*db.execute(sql, values), strict=True)] or [()] * 8
+        *named, messages, self.pks, self.moments, connections = columns
+        texts = {message: without_details(message) for message in set(messages)}
+        alike = [*zip(*named, map(texts.__getitem__, messages), strict=True)]
+        numbers: dict[tuple[Any, ...], int] = {kind: number for number, kind in enumerate(dict.fromkeys(alike))}
+        self.kinds = [_Kind(*kind) for kind in numbers]
+        self.groups = [*map(numbers.__getitem__, alike)]
+        self.counts = Counter(self.groups)
+        self.newest = dict(zip(self.groups, range(len(alike)), strict=True))
+        self._oldest = dict(zip(reversed(self.groups), reversed(range(len(alike))), strict=True))
+        self._sessions: dict[int, set[int | None]] = {}
+        for group, connection in {*zip(self.groups, connections, strict=True)}:
+            self._sessions.setdefault(group, set()).add(connection)
+        self._db = db
+        self._cut = sparks(bounds(db, asked.where))
+
+    def rows(self, groups: list[int], replica: str) -> list[Row]:
+        """Return what is told of groups."""
+        clients = clients_of(self._db, set[int | None]().union(*map(self._sessions.__getitem__, groups)))
+        start, length, last = self._cut.start, self._cut.length, self._cut.parts - 1
+        sparked = Counter(zip(self.groups, ((at_us - start) // length for at_us in self.moments), strict=True))
+        spark = {group: [0] * SPARKS for group in groups}
+        for (group, part), count in sparked.items():
+            if group in spark:
+                spark[group][min(last, max(0, part))] += count
+        return [
+            {
+                "group_id": self.kinds[group].group_id,
+                **self.kinds[group]._asdict(),
+                "count": self.counts[group],
+                "share": self.counts[group] / len(self.groups),
+                "clients": len({clients.get(connection) for connection in self._sessions[group]}),
+                "sessions": len(self._sessions[group] - {None}),
+                "first": iso(self.moments[self._oldest[group]]),
+                "last": iso(self.moments[self.newest[group]]),
+                "spark": spark[group],
+                "message_id": number_id("smg_", replica, self.pks[self.newest[group]]),
+            }
+            for group in groups
+        ]
 
 
 def errors(db: sqlite3.Connection, asked: Asked, limit: int, replica: str) -> list[Row]:
     """Return the groups of a range, most errors first."""
-    found = groups(db, asked)
-    every = sum(len(group.pks) for group in found.values())
-    ordered = sorted(found.items(), key=lambda item: (-len(item[1].pks), -item[1].moments[-1]))
-    cut = sparks(bounds(db, asked.where))
-    clients = _clients(db, (group for _, group in ordered[:limit]))
-    return [_row(kind, group, every, replica, cut, clients) for kind, group in ordered[:limit]]
+    failed = _Failed(db, asked)
+    ordered = sorted(failed.counts, key=lambda group: (-failed.counts[group], -failed.newest[group]))
+    return failed.rows(ordered[:limit], replica)
 
 
 def error(db: sqlite3.Connection, asked: Asked, group_id: str, replica: str) -> tuple[Row, list[int]]:
     """Return one group of a range and the numbers of its messages."""
-    found = groups(db, asked)
-    every = sum(len(group.pks) for group in found.values())
-    for kind, group in found.items():
+    failed = _Failed(db, asked)
+    for group, kind in enumerate(failed.kinds):
         if kind.group_id == group_id:
-            cut = sparks(bounds(db, asked.where))
-            return _row(kind, group, every, replica, cut, _clients(db, [group])), group.pks
+            pks = [pk for pk, of in zip(failed.pks, failed.groups, strict=True) if of == group]
+            return failed.rows([group], replica)[0], pks
     raise NotFoundError(
         f'no group of errors "{group_id}"', hint="it may lie outside of the time range:  mcp-tap errors"
     )
-
-
-def _clients(db: sqlite3.Connection, of: Iterable[_Group]) -> dict[int | None, tuple[str | None, str | None]]:
-    """Return the clients of all connections that some groups have errors of."""
-    those = orjson.dumps([*set[int | None]().union(*(group.connections for group in of)) - {None}]).decode()
-    return {pk: (name, version) for pk, name, version in db.execute(queries.CLIENTS_OF, (those,))}
-
-
-def _row(
-    kind: _Kind,
-    group: _Group,
-    every: int,
-    replica: str,
-    cut: Cut,
-    clients: dict[int | None, tuple[str | None, str | None]],
-) -> Row:
-    spark = Counter(map(cut.part, group.moments))
-    return {
-        "group_id": kind.group_id,
-        **kind._asdict(),
-        "count": len(group.pks),
-        "share": len(group.pks) / every,
-        "clients": len(set(map(clients.get, group.connections))),
-        "sessions": len(group.connections - {None}),
-        "first": iso(group.moments[0]),
-        "last": iso(group.moments[-1]),
-        "spark": [spark[part] for part in range(SPARKS)],
-        "message_id": number_id("smg_", replica, group.pks[-1]),
-    }

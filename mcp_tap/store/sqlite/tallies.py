@@ -9,7 +9,7 @@ import math
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import compress, count
+from itertools import compress
 from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
@@ -225,6 +225,7 @@ class Columns(NamedTuple):
 
 _TOOLS_ALONE: Final = " AND timeline.type = 'tools/call'"
 _CLIENT: Final = "client_name, client_version"
+_TOOL_AND_CLIENT: Final = f"CASE WHEN type = 'tools/call' THEN coalesce(name, '') END, {_CLIENT}"
 
 
 class Reading:
@@ -271,14 +272,14 @@ class Reading:
                         _tally(found, name).add_counted(*row)
                 continue
             read = self._columns(piece)
-            calls, errors = Counter(read.tools), Counter(compress(read.tools, read.failed))
+            errors, streaks = Counter(compress(read.tools, read.failed)), _streaks(read)
             last = dict(zip(read.tools, read.moments, strict=True))
-            streaks = _streaks(read)
-            durations: dict[str | None, list[int | None]] = {tool: [] for tool in calls}
+            durations: dict[str | None, list[int | None]] = {tool: [] for tool in last}
             for tool, us in zip(read.tools, read.durations, strict=True):
                 durations[tool].append(us)
-            for tool in filter(None, calls):
-                _tally(found, tool).add_measured(calls[tool], errors[tool], last[tool], streaks[tool], durations[tool])
+            for tool in filter(None, last):
+                its = durations[tool]
+                _tally(found, tool).add_measured(len(its), errors[tool], last[tool], streaks[tool], its)
         return found
 
     def sparks(self, cut: Cut) -> dict[str, list[int]]:
@@ -304,8 +305,7 @@ class Reading:
         found: dict[tuple[str | None, Who], list[int]] = {}
         for span, piece in self._pieces(CLIENT_SPANS):
             if span is not None:
-                by = f"CASE WHEN type = 'tools/call' THEN coalesce(name, '') END, {_CLIENT}"
-                rows = self._counted(queries.TALLIES_TOGETHER, span, piece, by)
+                rows = self._counted(queries.TALLIES_TOGETHER, span, piece, _TOOL_AND_CLIENT)
                 counted = [(tool, (name, version), calls, errors) for _, tool, name, version, calls, errors, *_ in rows]
             else:
                 read = self._columns(piece)
@@ -317,6 +317,19 @@ class Reading:
                 both = found.setdefault((tool, client), [0, 0])
                 both[0] += calls
                 both[1] += errors
+        return found
+
+    def callers(self) -> set[tuple[str | None, Who]]:
+        """Return which client called which tool: the keys of `pairs`."""
+        found: set[tuple[str | None, Who]] = set()
+        for span, piece in self._pieces(CLIENT_SPANS):
+            if span is not None:
+                rows = self._counted(queries.TALLIES_TOGETHER, span, piece, _TOOL_AND_CLIENT)
+                found |= {(tool, (name, version)) for _, tool, name, version, *_ in rows}
+            else:
+                read = self._columns(piece)
+                who = self._who(read)
+                found |= {(tool, who[of]) for tool, of in {*zip(read.tools, read.connections, strict=True)}}
         return found
 
     def clients(self) -> dict[Who, Tally]:
@@ -346,9 +359,9 @@ class Reading:
             sql = queries.CALLS_BY_COLUMN.format(source=queries.events(where), where=where)
             row = self._db.execute(sql, (iso(piece.start), iso(piece.end), *values)).fetchone()
             read = [orjson.loads(column) for column in row]
-            order = [at_us // 1000 for at_us in read[2]]
-            if order != sorted(order):  # found by another index than that of times
-                places = sorted(range(len(order)), key=order.__getitem__)
+            moments = read[2]
+            if moments != sorted(moments):  # found by another index than that of times
+                places = sorted(range(len(moments)), key=moments.__getitem__)
                 read = [[column[place] for place in places] for column in read]
             self._read[piece] = Columns(*read)
         return self._read[piece]
@@ -391,11 +404,17 @@ def clients_of(db: sqlite3.Connection, connections: Iterable[int | None]) -> dic
 
 def _streaks(read: Columns) -> Counter[str | None]:
     """Return how many of the newest calls of each tool failed in a row."""
-    well = [not failed for failed in read.failed]
-    newest_good = dict(zip(compress(read.tools, well), compress(count(), well), strict=False))
-    return Counter(
-        tool for place, tool in compress(enumerate(read.tools), read.failed) if place > newest_good.get(tool, -1)
-    )
+    streaks: Counter[str | None] = Counter()
+    failing = {*read.tools}
+    for tool, failed in zip(reversed(read.tools), reversed(read.failed), strict=True):
+        if tool in failing:
+            if failed:
+                streaks[tool] += 1
+            else:
+                failing.remove(tool)
+                if not failing:
+                    break
+    return streaks
 
 
 def _parts(piece: Range, cut: Cut | None) -> Iterator[tuple[int, Range]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from starlette.requests import Request
@@ -13,7 +14,7 @@ from mcp_tap.model import NotFoundError
 from mcp_tap.store import Paging
 from mcp_tap.store.filters import Filter
 from mcp_tap.ui import charts
-from mcp_tap.ui.cards import before, behind, cards, recorded, scarce
+from mcp_tap.ui.cards import before, behind, cards, maybe, recorded, scarce
 from mcp_tap.ui.frame import address, written
 from mcp_tap.ui.ranking import Column, ranked, words
 from mcp_tap.ui.web import render
@@ -38,7 +39,7 @@ NEWEST: Final = Paging(limit=10)
 async def page(desk: Desk, request: Request) -> Response:
     """Answer with the list of clients."""
     question = parameters.read(request, limit=100, order="desc", sorts=words(COLUMNS))
-    rows = await desk.reader.clients(question.where)
+    rows, matrix = await desk.reader.usage(question.where)
     return render(
         desk,
         request,
@@ -46,7 +47,7 @@ async def page(desk: Desk, request: Request) -> Response:
         title="Clients",
         columns=COLUMNS,
         rows=ranked(rows, COLUMNS, question.paging),
-        matrix=charts.matrix(await desk.reader.matrix(question.where)),
+        matrix=charts.matrix(matrix),
     )
 
 
@@ -66,9 +67,15 @@ async def one(desk: Desk, request: Request) -> Response:
     if not client["name"]:  # without a name there is no word for it in a filter
         return render(desk, request, "client.html", title=title, client=client, named=False)
     its = where.replaced("client", wanted.replace(",", "*"))
-    now = await reader.totals(its)
     drawn, earlier = recorded(its, request.state.facts, growing=desk.recording().on), before(its, request.state.facts)
-    spans = await reader.series(drawn)
+    now, was, spans, tools, groups, sessions = await asyncio.gather(
+        reader.totals(its),
+        maybe(earlier, reader.totals),
+        reader.series(drawn),
+        reader.tools(drawn),
+        reader.errors(its, limit=10),
+        reader.list_sessions(its, NEWEST),
+    )
     latency = charts.latency(spans, behind("/slow", its, over="0ms"), exact=now["exact"])
     return render(
         desk,
@@ -77,19 +84,19 @@ async def one(desk: Desk, request: Request) -> Response:
         title=title,
         client=client,
         named=True,
-        cards=cards(now, None if earlier is None else await reader.totals(earlier), its),
+        cards=cards(now, was, its),
         charts=[
             *([] if scarce(now["calls"]) else [latency]),
             charts.calls(spans, behind("/sessions", its)),
         ]
         if now["calls"]
         else [],
-        tools=[row for row in await reader.tools(drawn) if row["calls"]],
+        tools=[row for row in tools if row["calls"]],
         versions=sorted(
             (row for row in versions if row["name"] == client["name"]),
             key=lambda row: row["first_seen"] or "",
         ),
-        groups=await reader.errors(its, limit=10),
-        sessions=(await reader.list_sessions(its, NEWEST)).rows,
+        groups=groups,
+        sessions=sessions.rows,
         sessions_href=address("/sessions", written(its)),
     )

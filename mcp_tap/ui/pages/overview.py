@@ -24,9 +24,8 @@ async def page(desk: Desk, request: Request) -> Response:
     reader, facts = desk.reader, request.state.facts
     drawn, earlier = recorded(where, facts, growing=desk.recording().on), before(where, facts)
     failed = where if where.value("status") == "failed" else where.plus("status", "failed")
-    now, was, spans, heat, usage, sessions, errors = await asyncio.gather(
-        reader.totals(where),
-        maybe(earlier, reader.totals),
+    (now, was), spans, heat, usage, sessions, errors = await asyncio.gather(
+        asyncio.gather(reader.totals(where), maybe(earlier, reader.totals)),
         reader.series(drawn),
         reader.heatmap(drawn),
         reader.usage(where),

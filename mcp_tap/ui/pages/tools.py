@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from starlette.requests import Request
@@ -13,7 +14,7 @@ from mcp_tap.model import NotFoundError
 from mcp_tap.store import Paging, Row
 from mcp_tap.store.filters import Filter
 from mcp_tap.ui import charts, definitions
-from mcp_tap.ui.cards import before, behind, cards, recorded, scarce
+from mcp_tap.ui.cards import before, behind, cards, maybe, recorded, scarce
 from mcp_tap.ui.frame import address, written
 from mcp_tap.ui.ranking import Column, ranked, words
 from mcp_tap.ui.web import render
@@ -59,11 +60,16 @@ async def one(desk: Desk, request: Request) -> Response:
     """Answer with one tool."""
     name, reader = request.path_params["tool"], desk.reader
     where = parameters.read(request, limit=50, order="desc").where
-    tool = await reader.tool(name, where)
     its = calls_of(where, name)
-    now = await reader.totals(its)
     drawn, earlier = recorded(its, request.state.facts, growing=desk.recording().on), before(its, request.state.facts)
-    spans = await reader.series(drawn)
+    tool, now, was, spans, groups, slowest = await asyncio.gather(
+        reader.tool(name, where),
+        reader.totals(its),
+        maybe(earlier, reader.totals),
+        reader.series(drawn),
+        reader.errors(its, limit=10),
+        reader.list_events(its, SLOWEST, kinds=REQUESTS),
+    )
     latency = charts.latency(spans, behind("/slow", its, over="0ms"), exact=now["exact"])
     newest = tool["definitions"][-1]["definition"] if tool["definitions"] else None
     return render(
@@ -75,15 +81,15 @@ async def one(desk: Desk, request: Request) -> Response:
         definition=newest if isinstance(newest, dict) else {},
         shown=definitions.lines,
         upstreams=len({each["upstream"] for each in tool["definitions"]}) > 1,
-        cards=cards(now, None if earlier is None else await reader.totals(earlier), its),
+        cards=cards(now, was, its),
         charts=[
             *([] if scarce(now["calls"]) else [latency]),
             charts.calls(spans, behind("/sessions", its)),
         ]
         if now["calls"]
         else [],
-        groups=await reader.errors(its, limit=10),
-        slowest=[row for row in (await reader.list_events(its, SLOWEST, kinds=REQUESTS)).rows if row["latency_ms"]],
+        groups=groups,
+        slowest=[row for row in slowest.rows if row["latency_ms"]],
         slow_href=address("/slow", [*written(its), ("over", "0ms")]),
         sessions_href=address("/sessions", written(its)),
     )
