@@ -79,17 +79,23 @@ def written(asked: Filter) -> list[tuple[str, str]]:
 
 
 def within(request: Request, since: str) -> Request:
-    """Return the request with a range of time where it names none; ``since`` alone, without a value, is all time."""
-    if any(name in TIMES for name in request.query_params):
-        return request
+    """Return the request with one range of time: what its filter says, else its parameters, else ``since``.
+
+    The range that stands beside the box goes with every filter that is typed; a typed one takes its place.
+    """
+    given = request.query_params.multi_items()
+    beside = [pair for pair in given if pair[0] in TIMES]
     try:
-        asked = where(request.query_params.multi_items())
+        typed = where(pair for pair in given if pair not in beside)
     except UsageError:
         return request  # refused in its place
-    if any(term.key in TIMES and not term.negated for term in asked.terms):
+    if any(term.key in TIMES and not term.negated for term in typed.terms):
+        given = [pair for pair in given if pair not in beside]
+    elif since and not beside:
+        given = [*given, ("since", since)]
+    else:
         return request
-    query: bytes = request.scope["query_string"]
-    return Request({**request.scope, "query_string": query + b"&" * bool(query) + f"since={since}".encode()})
+    return Request({**request.scope, "query_string": urlencode(given).encode()})
 
 
 class Frame:

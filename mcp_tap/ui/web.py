@@ -128,8 +128,7 @@ def endpoint(desk: Desk, page: Page, upstreams: Upstreams | None = None) -> Call
     """Return what answers requests for a page: its handler, with what the frame needs, and its refusals in words."""
 
     async def answer(request: Request) -> Response:
-        if page.since:
-            request = within(request, page.since)
+        request = within(request, page.since)
         request.state.began = time.perf_counter()
         request.state.page = page.name
         request.state.since = page.since

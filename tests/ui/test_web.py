@@ -105,6 +105,14 @@ def test_a_failing_store_is_told_with_what_was_lost(file: Path) -> None:
         assert line == f"▲ traffic flows, but records cannot be written: disk full — {said}"
 
 
+def test_a_range_that_is_typed_takes_the_place_of_the_one_beside_the_box(file: Path) -> None:
+    for url in ("/sessions?q=client:cur+since:1h&since=24h", "/errors?q=client:cur+since:1h&since=24h"):
+        (seen,) = look(file, url)
+        assert hook(seen, "range").text == "last 1 h ▾"
+        assert "24h" not in hook(seen, "chips").text
+        assert "since=24h" not in hook(seen, "twin").attributes["href"]
+
+
 def test_one_session_is_no_sessions(file: Path) -> None:
     (seen,) = look(file, "/sessions?q=client:no-such-client")
     assert hook(seen, "count").text.endswith(" sessions")
