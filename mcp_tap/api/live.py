@@ -24,7 +24,7 @@ from starlette.types import Receive, Scope, Send
 
 from mcp_tap.api import parameters, resources
 from mcp_tap.api.desk import Desk
-from mcp_tap.api.recorded import connections_by_id
+from mcp_tap.api.recorded import NAMES, connections_by_id
 from mcp_tap.api.shape import Resource, dumped
 from mcp_tap.model import StoreError, UsageError
 from mcp_tap.store import Row
@@ -232,7 +232,7 @@ class Tail:
         known = await connections_by_id(self._desk.reader, (row["connection_id"] for row in told))
         for row in told:
             of = known.get(row["connection_id"])
-            row |= {key: None if of is None else of[key] for key in ("client_name", "client_version")}
+            row |= {key: None if of is None else of[key] for key in NAMES}
         return found, after, upto == after
 
     async def _changed_sessions(self, after: int, most: int) -> tuple[list[Row], int, bool]:

@@ -84,6 +84,7 @@ def listed(resource: Resource, page: Page, key: str) -> Json:
             "previous_cursor": before,
         },
         "matched": page.matched,
+        "searched_until": page.searched_until,
     }
 
 
@@ -193,6 +194,10 @@ async def connection(desk: Desk, request: Request) -> Json:
     return resources.CONNECTION.of(row | {"reveal": _revealed(request)})
 
 
+#: What lines of timelines say of their connection.
+NAMES: Final = ("client_name", "client_version", "mcp_session_id")
+
+
 async def connections_by_id(reader: Reader, ids: Iterable[str | None], *, where: Filter = ALL) -> dict[str, Row]:
     """Return connections by their ids, those that fit ``where``; ids that nothing has are left out."""
     wanted = [of for of in dict.fromkeys(ids) if of and of.startswith("scn_") and "," not in of]
@@ -244,7 +249,7 @@ async def with_bodies(reader: Reader, rows: list[Row]) -> list[Row]:
 
 def complete(row: Row, of: Row | None) -> Row:
     """Return a message as `Reader.event` has it with its parsed bodies and what its connection says."""
-    known = ("client_name", "client_version", "protocol_version", "transport", "participant_id")
+    known = (*NAMES, "protocol_version", "transport", "participant_id")
     told = {name: None if of is None else of[name] for name in known}
     return {
         **row, **told,

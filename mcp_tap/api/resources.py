@@ -390,6 +390,7 @@ EVENT: Final = Resource(
         Field("seq", "integer", "its number within the connection"),
         *_OUTCOME,
         Field("client", "string?", "name and version of the client", _client),
+        Field("mcp_session_id", "string?", "the beginning of that of its session", short_session_id),
         Field("created_at", "date", "when it happened", _column("time")),
         Field("completed_at", "date?", "when its answer was complete", _completed),
         Field("change", "integer", "number of its last change in this recording"),

@@ -140,6 +140,11 @@ class Axis:
         places = [(low + (high - low) * n / (count - 1)) * WIDTH for n in range(count)]
         return [duration((self._moment(place) - self.begin) / 1000) or "0 ms" for place in places]
 
+    def knots(self) -> str:
+        """Return the places between which time runs evenly, each with its milliseconds: 0:0 976:420 1000:60420."""
+        ends = [(stretch.right, stretch.end) for stretch in self.stretches]
+        return " ".join(f"{number(at)}:{round((end - self.begin) / 1000)}" for at, end in [(0.0, self.begin), *ends])
+
     def _moment(self, place: float) -> float:
         for begin, end, left, right, _ in self.stretches:
             if place <= right:
@@ -267,11 +272,10 @@ def minimap(bars: Sequence[Bar], axis: Axis, *, title: str) -> Markup:
         if place not in seen:
             seen.add(place)
             shapes.append(_rect(left, max(right, left + LEAST), MINI - 8 - height, height, kind))
-    folded = ' data-folded=""' if axis.folds else ""
     to_ms = round((axis.end - axis.begin) / 1000)
     return Markup(  # noqa: S704  see above
         f'<svg viewBox="0 0 {WIDTH} {MINI}" preserveAspectRatio="none" class="mini" role="img" '
-        f'aria-label="{escape(title)}" data-minimap="" data-from="0" data-to="{to_ms}"{folded}>'
+        f'aria-label="{escape(title)}" data-minimap="" data-from="0" data-to="{to_ms}" data-knots="{axis.knots()}">'
         f"<title>{escape(harmless(title))}</title>{''.join(shapes)}</svg>"
     )
 

@@ -117,12 +117,13 @@ def test_a_pause_is_folded_and_its_break_drawn() -> None:
     (line,) = ElementTree.fromstring(waterfall.picture(waterfall.bar(rows[0]), axis)).iter("line")
     assert line.attrib["class"] == "break"
     assert float(line.attrib["x1"]) == pytest.approx((fold.left + fold.right) / 2)
-    assert "data-folded" in waterfall.minimap(bars(*rows), axis, title="x")
+    # one second, a minute's pause on 24 units, one second: what scripts read times by
+    assert 'data-knots="0:0 488:1000 512:61000 1000:62000"' in waterfall.minimap(bars(*rows), axis, title="x")
 
     real = Axis(bars(*rows), fold=False)
     assert real.folds == 0
     assert real(T0 + 31 * S) == pytest.approx(WIDTH / 2)
-    assert "data-folded" not in waterfall.minimap(bars(*rows), real, title="x")
+    assert real.knots() == f"0:0 1000:{round((real.end - real.begin) / 1000)}"
 
 
 @pytest.mark.parametrize(("gap_us", "folds"), [(GAP_US, 0), (GAP_US + 1, 1)])

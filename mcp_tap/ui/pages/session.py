@@ -13,12 +13,13 @@ from starlette.responses import RedirectResponse, Response
 from mcp_tap.api import parameters
 from mcp_tap.api.desk import Desk
 from mcp_tap.model import UsageError
+from mcp_tap.protocol.revisions import LASTING
 from mcp_tap.store import Page, Paging, Row
 from mcp_tap.store.filters import Filter, Term
 from mcp_tap.ui import waterfall
 from mcp_tap.ui.frame import Link, address
 from mcp_tap.ui.pages import message
-from mcp_tap.ui.web import render
+from mcp_tap.ui.web import matched, render
 from mcp_tap.ui.words import peers
 
 #: Connections of one session on one page.
@@ -152,7 +153,7 @@ class _Choices:
 
     def only_links(self, timeline: Timeline) -> list[Link]:
         """Return the links that show everything, errors or slow calls alone."""
-        named = {"": "All", "errors": f"Errors {timeline.errors}", "slow": f"Slow {timeline.slow}"}
+        named = {"": "All", "errors": f"Errors {matched(timeline.errors)}", "slow": f"Slow {matched(timeline.slow)}"}
         return [Link(text, self.link(only=value), value == self.only) for value, text in named.items()]
 
     def hide_links(self) -> list[Link]:
@@ -203,20 +204,34 @@ async def _timeline(desk: Desk, row: Row, where: Filter, paging: Paging, choices
     identity = row["connection_id"]
     if row["messages"] > LONG:
         asked = Filter((Term("conn", identity), *where.terms), where.now_us)
-        if choices.only == "errors":
-            asked = asked.plus("status", "failed")
-        elif choices.only == "slow":
-            asked = asked.plus("latency", f">={SLOW_MS}ms")
+        if choices.only:
+            asked = _only(asked, choices.only)
         if "ping" in choices.hide:
             asked = asked.plus("method", "ping", negated=True)
         found = await desk.reader.list_events(asked, paging._replace(limit=min(paging.limit, PAGE)))
         whole: Sequence[Row] = found.rows
         shown = [each for each in whole if choices.shows(each)]
-        return _drawn(row, whole, shown, choices, page=found, total=row["messages"])
+        counts = [await _counted(desk, identity, only) for only in ("errors", "slow")]
+        return _drawn(row, whole, shown, choices, page=found, total=row["messages"])._replace(
+            errors=counts[0], slow=counts[1]
+        )
     whole = await desk.reader.waterfall(identity)
     fitting = await _fitting(desk, identity, where) if where else None
     shown = [each for each in whole if choices.shows(each) and (fitting is None or each["pk"] in fitting)]
     return _drawn(row, whole, shown, choices, page=None, total=len(whole))
+
+
+def _only(asked: Filter, only: str) -> Filter:
+    """Return what asks for the errors, or for what `is_slow`, alone."""
+    if only == "errors":
+        return asked.plus("status", "failed")
+    return asked.plus("latency", f">={SLOW_MS}ms").plus("method", ",".join(LASTING), negated=True)
+
+
+async def _counted(desk: Desk, identity: str, only: str) -> int:
+    """Return how many errors, or slow calls, a whole connection has, up to `COUNTED`."""
+    asked = _only(Filter((Term("conn", identity),)), only)
+    return (await desk.reader.list_events(asked, Paging(limit=1))).matched
 
 
 async def _fitting(desk: Desk, identity: str, where: Filter) -> set[int]:

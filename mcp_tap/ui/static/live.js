@@ -5,7 +5,7 @@
  * itself, at its end. A stream that was cut goes on after the last change it told: nothing is missed.
  */
 import { pageAt } from "./panel.js";
-import { fillEvent, fillSession, remember } from "./rows.js";
+import { fillEvent, fillSession } from "./rows.js";
 import { all, announce, counted, make, one } from "./words.js";
 
 /** Rows that the Live page keeps. */
@@ -164,7 +164,6 @@ class Rows {
     let fresh = 0;
     let errors = 0;
     for (const resource of resources) {
-      if (resource.object === "session.connection") remember(resource);
       if (resource.object === "session.connection" && this.page === "session") this.redraw();
       if (this.paused) {
         if (resource.object !== "session.connection") this.held.set(resource.id, resource);

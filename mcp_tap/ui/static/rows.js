@@ -44,17 +44,13 @@ function client(words) {
   return make("span", {}, cut(harmless(words.slice(0, at)), 40), " ", version);
 }
 
-/** What sessions are called, as far as this page heard of them. @type {Map<string, string>} */
-const names = new Map();
-
-/** @param {Resource} connection */
-export function remember(connection) {
-  const raw = connection.mcp_session_id;
-  if (raw) names.set(connection.id, raw.slice(0, raw.startsWith("hash:") ? 13 : 8));
-}
-
 /** The end of an id of ours: the beginning of ids made together is the same. @param {string} id */
 const short = (id) => `${id.split("_")[0]}_…${id.slice(-6)}`;
+
+/** What a session is called: the beginning of its Mcp-Session-Id, else the end of our own id. @param {Resource} event */
+function called({ mcp_session_id: raw, connection_id: id }) {
+  return raw ? raw.slice(0, raw.startsWith("hash:") ? 13 : 8) : short(id);
+}
 
 /** 2nd, 3rd, 11th. @param {number} number */
 function nth(number) {
@@ -85,8 +81,7 @@ export function fillEvent(row, event) {
   field(row, "session", (cell) => {
     if (cell.textContent?.trim()) return;
     if (!event.session_id) return cell.replaceChildren(make("span", { class: "faint" }, "before any session"));
-    const name = names.get(event.connection_id) ?? short(event.connection_id);
-    cell.replaceChildren(make("a", { href: `/sessions/${event.session_id}?event=${event.id}` }, harmless(name)));
+    cell.replaceChildren(make("a", { href: `/sessions/${event.session_id}?event=${event.id}` }, harmless(called(event))));
   });
   field(row, "client", (cell) => {
     if (!cell.textContent?.trim() && event.session_id) cell.replaceChildren(client(event.client));

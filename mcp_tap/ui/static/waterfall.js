@@ -24,7 +24,6 @@ class Waterfall {
     this.section = section;
     /** @type {[number, number]} what is shown, as shares of the whole */
     this.shown = DRAWN ? [Number(DRAWN[1]), Number(DRAWN[2])] : [0, 1];
-    this.marks = all(".scale[aria-hidden] span", section).map((mark) => mark.textContent ?? "");
     this.began = NaN;
     section.addEventListener("pointerdown", (event) => this.press(event));
     section.addEventListener("pointermove", (event) => this.move(event));
@@ -48,6 +47,18 @@ class Waterfall {
   share(event, of = this.minimap) {
     const box = of.getBoundingClientRect();
     return Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
+  }
+
+  /**
+   * How many milliseconds after the beginning a place is. Pauses are folded, so that time runs at different speeds.
+   * @param {number} share from 0 to 1 @returns {number}
+   */
+  moment(share) {
+    const place = share * this.minimap.viewBox.baseVal.width;
+    const knots = (this.minimap.dataset.knots ?? "0:0").split(" ").map((knot) => knot.split(":").map(Number));
+    const next = knots.findIndex(([at = 0]) => at >= place);
+    const [[left = 0, began = 0] = [], [right = 0, ended = 0] = []] = next > 0 ? knots.slice(next - 1) : [knots.at(next)];
+    return right > left ? began + ((place - left) / (right - left)) * (ended - began) : began;
   }
 
   /** @param {PointerEvent} event */
@@ -121,9 +132,7 @@ class Waterfall {
     }
     this.mark(from, to);
     all(".scale[aria-hidden] span", this.section).forEach((mark, index, { length }) => {
-      // where pauses are folded only the server knows which time a place is
-      const time = (from + ((to - from) * index) / (length - 1)) * Number(this.minimap.dataset.to);
-      mark.textContent = to - from >= 1 ? (this.marks[index] ?? "") : "folded" in this.minimap.dataset ? "" : duration(time) || "0 ms";
+      mark.textContent = duration(this.moment(from + ((to - from) * index) / (length - 1)));
     });
   }
 
@@ -146,8 +155,7 @@ class Waterfall {
   read(share, line = "") {
     const readout = one("[data-readout]", this.section);
     if (!readout) return;
-    const { to, folded } = this.minimap.dataset;
-    const time = Number.isNaN(share) || folded !== undefined ? "" : `+${duration(share * Number(to)) || "0 ms"}`;
+    const time = Number.isNaN(share) ? "" : `+${duration(this.moment(share))}`;
     readout.textContent = [time, line].filter(Boolean).join(" · ");
   }
 }
