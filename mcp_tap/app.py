@@ -322,15 +322,22 @@ class _Window:
 
 
 def _unless_let_go(record: logging.LogRecord) -> bool:
-    """Pass over uvicorn's complaint about a live stream whose reader took no more: it was let go on purpose."""
-    return "without completing response" not in record.msg
+    """Pass over uvicorn's complaints about what was let go on purpose.
+
+    A live stream whose reader took no more, and questions that are still open when the desk ends.
+    """
+    if record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError):
+        return False
+    return not any(words in record.msg for words in ("without completing response", "graceful shutdown exceeded"))
 
 
 class _Server(uvicorn.Server):
     """uvicorn without its own ideas about signals: the relay owns them."""
 
     def __init__(self, application: ASGIApp) -> None:
-        logging.getLogger("uvicorn.error").addFilter(_unless_let_go)
+        log = logging.getLogger("uvicorn.error")
+        log.setLevel(logging.ERROR)  # that a peer speaks no HTTP is its own affair, and nobody's news
+        log.addFilter(_unless_let_go)
         super().__init__(
             uvicorn.Config(
                 application,

@@ -46,6 +46,10 @@ _ALLOW: Final = {"allow": "GET, HEAD, OPTIONS"}
 #: Asked by machines that have no token.
 _PROBES: Final = frozenset({"/healthz", "/readyz"})
 
+#: Characters of a path and of a query; those that pages lead to have a tenth of it.
+MOST_OF_A_PATH: Final = 4_096
+MOST_OF_A_QUERY: Final = 16_384
+
 COOKIE: Final = "mcp_tap_token"
 
 
@@ -85,6 +89,8 @@ class Guard:
             return _refused(request, 405, "method_not_allowed", f"the desk has no {request.method[:20]}", "", _ALLOW)
         if request.method == "OPTIONS":
             return Response(status_code=204, headers=_ALLOW)
+        if len(request.scope["path"]) > MOST_OF_A_PATH or len(request.scope["query_string"]) > MOST_OF_A_QUERY:
+            return _refused(request, 414, "uri_too_long", "the address is too long to be one of the desk's")
         if _is_foreign(request.headers):
             return _refused(request, 403, "forbidden", "another site's page may not ask the desk")
         return self._unless_known(request)

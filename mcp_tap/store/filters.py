@@ -19,6 +19,13 @@ from typing import Any, Final, NamedTuple
 
 from mcp_tap.model import UsageError, hash_session_id
 
+#: What a filter may ask at once. Every word and every value makes the SQL deeper, which SQLite allows up to a depth of
+#: 1,000 (https://www.sqlite.org/limits.html §4), and a `*` or a long text makes comparing slower with every row.
+MOST_WORDS: Final = 100
+MOST_VALUES: Final = 400
+MOST_CHARACTERS: Final = 8_000
+MOST_STARS: Final = 8
+
 #: What a condition's values are bound to: names in the SQL are made unique by `Conditions`.
 Condition = tuple[str, tuple[Any, ...]]
 
@@ -28,6 +35,8 @@ class About(NamedTuple):
 
     now_us: int  # the moment that spans count back from
     session_key: bytes = b""  # of the recording, where it is known: ids of sessions may be stored hashed
+    since: str = ""  # lines from then on are looked at for what a session has; "" for all
+    until: str = ""  # and those before then
 
 
 class Term(NamedTuple):
@@ -106,6 +115,21 @@ class Filter:
         """The moment before which rows are asked for; None for now."""
         return min(self._moments("to"), default=None)
 
+    @property
+    def searches_events(self) -> bool:
+        """Whether lines have to be looked at one by one, since no index leads to those that fit."""
+        asked = [term for term in self.terms if term.key not in _TIMES]
+        return bool(asked) and not any(_indexed(term, self.now_us) for term in asked)
+
+    @property
+    def searches_sessions(self) -> bool:
+        """Whether all lines have to be looked at for the sessions that have one which fits."""
+        about = About(self.now_us)
+        through = [term for term in self.terms if _HAS_EVENT in _Word(term).condition(SESSION, about)[0]]
+        through = [term for term in through if term.negated or not _indexed(term, self.now_us)]
+        # of a part of the lines nobody can say which sessions have none
+        return bool(through) and not any(term.negated for term in through)
+
     def _moments(self, *keys: str) -> list[int]:
         return [moment(t.value, self.now_us) for t in self.terms if t.key in keys and not t.negated]
 
@@ -126,14 +150,32 @@ class Filter:
         about = About(self.now_us, session_key)
         return _joined(term.condition(EVENT, about) for term in map(_Word, self.terms))
 
-    def sessions(self, session_key: bytes = b"") -> Condition:
-        """Return the condition on rows of `connection`, with `?` for each value in turn; see `events`."""
-        about = About(self.now_us, session_key)
+    def sessions(self, session_key: bytes = b"", *, since: str = "", until: str = "") -> Condition:
+        """Return the condition on rows of `connection`, with `?` for each value in turn; see `events`.
+
+        ``since`` and ``until`` (ISO) bound the lines that are looked at for what a session has.
+        """
+        about = About(self.now_us, session_key, since, until)
         return _joined(term.condition(SESSION, about) for term in map(_Word, self.terms))
+
+
+_TIMES: Final = frozenset({"since", "from", "to"})
+
+
+def _indexed(term: Term, now_us: int) -> bool:
+    """Whether an index leads to the lines that fit a word."""
+    if term.negated:
+        return False
+    if term.key in {"status", "latency"}:
+        sql, _ = _Word(term).condition(EVENT, About(now_us))
+        return "= 'failed'" in sql or "= 'waiting_for_response'" in sql or f">= {_SLOW_US}" in sql
+    return term.key in {"conn", "session", "error"}
 
 
 def parse(text: str, *, now_us: int) -> Filter:
     """Read a filter as people write it. Raises UsageError that names the word and the nearest one that exists."""
+    if len(text) > MOST_CHARACTERS:
+        raise _too_long(f"{len(text):,} characters", f"{MOST_CHARACTERS:,}")
     terms = []
     for word in _words(text):
         negated = word.startswith("-") and len(word) > 1
@@ -144,7 +186,7 @@ def parse(text: str, *, now_us: int) -> Filter:
             term = Term(_known(key, word), _unquoted(value), negated)
         _check(term, now_us)
         terms.append(term)
-    return Filter(tuple(dict.fromkeys(terms)), now_us)
+    return _bounded(Filter(tuple(dict.fromkeys(terms)), now_us))
 
 
 def from_parameters(parameters: Iterable[tuple[str, str]], *, now_us: int) -> Filter:
@@ -161,8 +203,24 @@ def from_parameters(parameters: Iterable[tuple[str, str]], *, now_us: int) -> Fi
         elif (key in KEYS or key in ALIASES) and value:
             single.setdefault((ALIASES.get(key, key), negated), []).append(value)
     for (key, negated), values in single.items():
+        if (length := sum(map(len, values))) > MOST_CHARACTERS:
+            raise _too_long(f"{length:,} characters", f"{MOST_CHARACTERS:,}")
         read = read.plus(key, ",".join(values), negated=negated)
-    return Filter(tuple(dict.fromkeys(read.terms)), now_us)
+    return _bounded(Filter(tuple(dict.fromkeys(read.terms)), now_us))
+
+
+def _bounded(read: Filter) -> Filter:
+    """Return the filter, unless it asks for more at once than can be asked."""
+    values = sum(term.value.count(",") + 1 for term in read.terms)
+    if len(read.terms) > MOST_WORDS:
+        raise _too_long(f"{len(read.terms):,} words", f"{MOST_WORDS}")
+    if values > MOST_VALUES:
+        raise _too_long(f"{values:,} values", f"{MOST_VALUES}")
+    return read
+
+
+def _too_long(has: str, most: str) -> UsageError:
+    return UsageError(f"the filter has {has}; at most {most} can be asked at once", hint="ask twice", code="filter")
 
 
 def _words(text: str) -> Iterator[str]:
@@ -209,7 +267,7 @@ def moment(text: str, now_us: int) -> int:
     now = datetime.fromtimestamp(now_us / 1_000_000, UTC)
     if span := re.fullmatch(r"(\d{1,6})\s*([smhdw])", text):
         unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}[span[2]]
-        return now_us - int(timedelta(**{unit: int(span[1])}).total_seconds()) * 1_000_000
+        return max(now_us - int(timedelta(**{unit: int(span[1])}).total_seconds()) * 1_000_000, 0)
     try:
         if re.fullmatch(r"\d{1,2}:\d\d(:\d\d(\.\d+)?)?", text):
             local = now.astimezone()
@@ -217,7 +275,7 @@ def moment(text: str, now_us: int) -> int:
             if clock > local:
                 clock -= timedelta(days=1)
             return int(clock.timestamp() * 1_000_000)
-        return round(datetime.fromisoformat(text).astimezone().timestamp() * 1_000_000)
+        return max(round(datetime.fromisoformat(text).astimezone().timestamp() * 1_000_000), 0)
     except (ValueError, OverflowError, OSError):
         raise UsageError(
             f'"{text}" is no time', hint="write 30m, 1h, 7d, 10:08 or 2026-03-14T10:08", code="filter"
@@ -232,7 +290,7 @@ def _number(text: str, units: dict[str, int], example: str) -> int:
     match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,9})?)\s*([a-zµ]*)", text.strip().lower())
     if match is None or match[2] not in units:
         raise UsageError(f'"{text}" cannot be compared', hint=f"write {example}", code="filter")
-    return round(float(match[1]) * units[match[2]])
+    return min(round(float(match[1]) * units[match[2]]), 2**62)  # SQLite's integers have 64 bits
 
 
 def _compared(column: str, text: str, units: dict[str, int], example: str) -> Condition:
@@ -254,8 +312,16 @@ def _one_of(text: str, words: dict[str, Any], what: str) -> Any:
     return found
 
 
+#: The last second of the year 9999, the last that ISO 8601 writes with four digits.
+_LAST: Final = 253_402_300_799
+
+
 def _iso(at_us: int) -> str:
-    return datetime.fromtimestamp(at_us / 1_000_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (
+        datetime.fromtimestamp(min(max(at_us / 1_000_000, 0), _LAST), UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
 
 
 def _escaped(text: str) -> str:
@@ -273,6 +339,8 @@ def _begins(column: str, text: str) -> Condition:
 
 def _named(column: str, text: str) -> Condition:
     """Return the condition for a name, in which `*` stands for anything."""
+    if text.count("*") > MOST_STARS:
+        raise UsageError(f"{text.count('*')} stars are too many", hint=f"write at most {MOST_STARS}", code="filter")
     if "*" in text:
         return f"{column} LIKE ? ESCAPE '\\'", (_escaped(text).replace("*", "%"),)
     return f"{column} = ?", (text,)
@@ -282,7 +350,17 @@ def _matches(name: str, pattern: str) -> bool:
     """Whether a name is what `_named` looks for."""
     if "*" not in pattern:
         return name == pattern
-    return bool(re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name, re.IGNORECASE | re.DOTALL))
+    # part by part, each at its first place: a regular expression would try every combination of places
+    name, (first, *between, last) = name.lower(), pattern.lower().split("*")
+    at, end = len(first), len(name) - len(last)
+    if at > end or not name.startswith(first) or not name.endswith(last):
+        return False
+    for part in between:
+        found = name.find(part, at, end)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return True
 
 
 def _any(*conditions: Condition) -> Condition:
@@ -392,7 +470,7 @@ def _mark(value: str, _: About) -> Condition:
 
 def _session_mark(value: str, about: About) -> Condition:
     about_session: str | None = _one_of(value, _MARKS, "mark")[1]
-    return _has_event(_mark(value, about)) if about_session is None else (about_session, ())
+    return _has_event(_mark(value, about), about) if about_session is None else (about_session, ())
 
 
 def _id(value: str, _: About) -> Condition:
@@ -405,7 +483,7 @@ def _id(value: str, _: About) -> Condition:
 
 def _session_id(value: str, about: About) -> Condition:
     own = _id(value, about)
-    return own if value.startswith(("scn_", "ses_")) else _has_event(own)
+    return own if value.startswith(("scn_", "ses_")) else _has_event(own, about)
 
 
 def _belongs(value: str, about: About) -> Condition:
@@ -435,9 +513,15 @@ def _bare_session(value: str, about: About) -> Condition:
     return _any(_belongs(value, about), *(_like(name, value) for name in names), errors)
 
 
-def _has_event(condition: Condition) -> Condition:
+_HAS_EVENT: Final = "connection.pk IN (SELECT timeline.connection FROM timeline WHERE "
+
+
+def _has_event(condition: Condition, about: About) -> Condition:
     sql, values = condition
-    return f"connection.pk IN (SELECT timeline.connection FROM timeline WHERE {sql})", values
+    for sign, bound in ((">=", about.since), ("<", about.until)):
+        if bound:
+            sql, values = f"timeline.time {sign} ? AND {sql}", (bound, *values)
+    return f"{_HAS_EVENT}{sql})", values
 
 
 #: What took longer stands in an index of its own.
@@ -581,4 +665,4 @@ class _Word:
             return self._key.event(value, about)
         if self._key.session is not None:
             return self._key.session(value, about)
-        return _has_event(self._key.event(value, about))
+        return _has_event(self._key.event(value, about), about)

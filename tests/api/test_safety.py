@@ -127,6 +127,51 @@ def test_no_file_but_our_own_is_served(asking: Asking, path: str) -> None:
     assert "root:" not in answer.text
 
 
+@pytest.mark.parametrize("url", ["/sessions", "/api/sessions", "/static/app.css", "/healthz", "/nothing"])
+def test_addresses_that_are_too_long_are_refused(asking: Asking, url: str) -> None:
+    answers = [asking.answer(f"{url}?q=" + "a" * 20_000), asking.answer(url + "/a" * 5_000)]
+    for answer in answers:
+        assert answer.status_code == 414
+        assert "aaaa" not in answer.text
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+HOSTILE = (
+    "q=%00", "q=%ff%fe", "q=%ed%a0%80", "q=text:" + "_" * 7_000, "limit=99999999999999999999", "limit=%D9%A3",
+    "cursor=cur_" + "z" * 200, "cursor=cur_" + "z" * 9_000, "q=" + "+".join(f"w{number}" for number in range(1_500)),
+    "tool=" + "*a" * 30 + "*b", "tool=" + "a,b" * 3_000, "&".join(f"tool=a{number}" for number in range(1_500)),
+    "since=999999w", "from=9999-01-01&to=0001-01-01", "from=0001-01-01&to=9999-12-30", "q=latency:999999999999h",
+    "q=size:%3E999999999999gb", "after=smg_%00", "&".join(f"a{number}=" for number in range(1_500)),
+    "theme=dark%0d%0aset-cookie:x=1", "zoom=1e400..nan", "event=%00", "open=scn_%00", "reveal=%3Cscript%3Ealert(1)",
+    "time=%00", "table=" + "9" * 5_000, "%00=%00", "%ff=%ff", "&&&===", "q=-", "q=%22%5C", "q=tool:", "-q=a",
+)  # fmt: skip
+PAGES = ("/", "/sessions", "/tools", "/clients", "/errors", "/slow", "/connections", "/live", "/api", "/api/sessions",
+         "/api/connections", "/api/messages", "/api/events", "/api/tools", "/api/clients", "/api/errors", "/api/slow",
+         "/api/session-errors")  # fmt: skip
+
+
+@pytest.mark.parametrize("query", HOSTILE, ids=range(len(HOSTILE)))
+def test_a_hostile_question_is_answered_or_refused(asking: Asking, query: str) -> None:
+    for path in PAGES:
+        answer = asking.answer(f"{path}?{query}")
+        assert answer.status_code in (200, 400), f"{path}?{query[:100]}: {answer.status_code}"
+        assert "<script>alert" not in answer.text
+        assert not [value for value in answer.headers.get_list("set-cookie") if "x=1" in value]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["%00", "%ff%fe", "%ed%a0%80", "9" * 2_500, "99999999999999999999", "%D9%A3", "%C2%B2", "%F0%9F%98%80%00", "@@@",
+     "%0d%0aset-cookie:x=1", '"', "x/versions/99999999999999999999..1", "x/versions/" + "9" * 4_000 + "..1"],
+)  # fmt: skip
+def test_what_has_a_hostile_name_is_not_found(asking: Asking, name: str) -> None:
+    for path in ("/sessions", "/messages", "/tools", "/clients", "/errors", "/api/sessions", "/api/connections",
+                 "/api/messages", "/api/events", "/api/tools", "/api/clients", "/api/error-groups"):  # fmt: skip
+        answer = asking.answer(f"{path}/{name}")
+        assert answer.status_code in (404, 400), f"{path}/{name[:100]}: {answer.status_code}"
+        assert "set-cookie" not in answer.headers
+
+
 def test_files_may_be_kept_and_asked_for_again(asking: Asking) -> None:
     first = asking.answer("/static/app.css")
     again = asking.answer("/static/app.css", headers={"if-none-match": first.headers["etag"]})

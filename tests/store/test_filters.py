@@ -317,3 +317,83 @@ def test_a_moment_is_read_in_every_form() -> None:
     assert filters.moment("23:59", NOW) == at("23:59:00") - 24 * 3600 * 1_000_000  # the last time the clock showed it
     assert filters.moment("2026-03-14T10:08:44.998Z", NOW) == at("10:08:44.998")
     assert filters.moment("2026-03-14T11:08+01:00", NOW) == at("10:08:00")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (" ".join(f"word{number}" for number in range(10_000)), "characters"),
+        (" ".join(f"w{number}" for number in range(filters.MOST_WORDS + 1)), "101 words"),
+        ("tool:" + ",".join("a" * (filters.MOST_VALUES + 1)), "401 values"),
+        ("text:" + "%" * 100_000, "characters"),
+        ('text:"' + '\\"' * 50_000, "characters"),
+        ('"' * 100_000, "characters"),
+        ("tool:" + "*a" * 9, "stars"),
+    ],
+    ids=["long", "words", "values", "percent", "quoted", "quotes", "stars"],
+)
+def test_no_more_is_asked_than_can_be(text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        parse(text, now_us=NOW)
+    with pytest.raises(UsageError, match=says):
+        from_parameters([("q", text)], now_us=NOW)
+
+
+def test_as_much_is_asked_as_may_be(path: Path) -> None:
+    words = [f"w{number}" for number in range(filters.MOST_WORDS - 1)]
+    where = parse(" ".join([*words, "tool:" + ",".join("a" * (filters.MOST_VALUES - len(words)))]), now_us=NOW)
+
+    async def ask() -> None:
+        async with reading(path) as reader:
+            assert not (await reader.list_events(where)).rows
+            assert not (await reader.list_sessions(where)).rows
+
+    run(ask())
+
+
+@pytest.mark.parametrize("name", ["tool", "session", "method"])
+def test_a_parameter_is_repeated_as_often_as_can_be_asked(name: str) -> None:
+    with pytest.raises(UsageError, match="at most"):
+        from_parameters([(name, f"a{number}") for number in range(10_000)], now_us=NOW)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "fits"),
+    [
+        ("*", "", True),
+        ("a*a", "a", False),
+        ("a*a", "aa", True),
+        ("*b*c", "abcbc", True),
+        ("a*b*c", "acb", False),
+        ("**b**", "abc", True),
+        ("*ab*ba*", "aba", False),
+        ("*ab*ba*", "ab\nba", True),
+    ],
+)
+def test_stars_stand_for_anything(pattern: str, name: str, *, fits: bool) -> None:
+    assert Filter((Term("tool", pattern),)).fits_tool(name) is fits
+
+
+def test_a_pattern_is_looked_for_once_in_a_long_name() -> None:
+    # with every combination of places tried, this would not end
+    assert not Filter((Term("tool", "*a" * 30 + "*b"),)).fits_tool("a" * 10_000)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "since:999999w", "since:999999d", "from:1000-01-01", "to:1000-01-02", "latency:999999999999h",
+        "latency:1s..999999999999h", "size:>999999999999gb", "calls:>999999999999", "error:-99999999999999999999",
+        "id:smg_00000999999999999", "from:9999-12-30 to:1000-01-03", "from:1000-01-03 to:9999-12-30",
+    ],
+)  # fmt: skip
+def test_numbers_beyond_everything_are_asked_all_the_same(path: Path, text: str) -> None:
+    where = parse(text, now_us=NOW)
+    where.previous()
+
+    async def ask() -> None:
+        async with reading(path) as reader:
+            await reader.list_events(where)
+            await reader.list_sessions(where)
+
+    run(ask())
