@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 PARTS: Final = 48
 
 _BARS: Final = "▁▂▃▄▅▆▇█"
+
+#: How a call went, in a word.
+_STATES: Final = {"succeeded": "ok", "waiting_for_response": "waiting"}
 _WHEN: Final = "%m-%d %H:%M:%S"
 _DAY: Final = "%m-%d %H:%M"
 
@@ -162,6 +165,7 @@ def errors(rows: Iterable[Row], *, color: bool) -> None:
         color=color,
         right=numbers,
         whole=(*numbers, "last"),
+        spare=("share", "sessions"),
         style=lambda column, _: "red" if column == "error" else "",
     )
 
@@ -180,13 +184,14 @@ def slow(rows: Iterable[Row], *, color: bool) -> None:
                 f"{row['type']} {row['name'] or ''}".strip(),
                 f"{row['client_name'] or 'unknown'} {row['client_version'] or ''}".strip(),
                 local(row["time"], f"{_WHEN}.%f"),
-                failure_text(row) or row["status"],
+                failure_text(row) or _STATES.get(row["status"], row["status"]),
             )
             for row in rows
         ],
         color=color,
         right=numbers,
         whole=(*numbers, "when"),
+        spare=("first byte", "client", "size"),
     )
 
 
@@ -218,7 +223,7 @@ def connections(rows: Iterable[Row], *, color: bool) -> None:
         color=color,
         right=numbers,
         whole=(*numbers, "state", "opened", "last used"),
-        spare=("transport", "known by", "from"),
+        spare=("last used", "dropped", "transport", "known by", "from"),
         style=_style,
     )  # fmt: skip
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 #: A column narrower than this says nothing.
 _NARROW: Final = 6
 
+#: To this many columns a cell may be cut before other columns are left out.
+_READABLE: Final = 16
+
 Shape = Literal["table", "tsv", "json"]
 
 
@@ -89,7 +92,8 @@ def print_table(
         return
     widths = [max(text.columns(harmless(shown)) for shown in column) for column in zip(columns, *cells, strict=True)]
     for index in [index for index, name in enumerate(columns) if name in spare][::-1]:
-        if sum(widths) + 2 * (len(columns) - 1) > width():
+        needed = (wide if name in whole else min(wide, _READABLE) for name, wide in zip(columns, widths, strict=True))
+        if sum(needed) + 2 * (len(columns) - 1) > width():
             columns = [*columns[:index], *columns[index + 1 :]]
             cells = [[*row[:index], *row[index + 1 :]] for row in cells]
             del widths[index]

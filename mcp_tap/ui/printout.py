@@ -17,6 +17,7 @@ from mcp_tap.ui import listing
 from mcp_tap.ui.export import SHOWN, shortened
 from mcp_tap.ui.terminal import REMEMBERED, Lines, end_text, failure_text, paint, peers_text
 from mcp_tap.ui.text import counted, duration, harmless, json_line, local, size
+from mcp_tap.ui.words import END_REASONS
 from mcp_tap.values import written
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def sessions(rows: Iterable[Row], *, color: bool) -> None:
         color=color,
         right=("#", "duration", "calls", "errors"),
         whole=("#", "started", "duration", "calls", "errors", "revision"),
+        spare=("revision", "tools"),
         style=_session_style,
     )
 
@@ -70,7 +72,7 @@ def _session_style(column: str, shown: str) -> str:
 def _session_status(row: Row) -> str:
     words = [str(row["status"])]
     if row["end_reason"]:
-        words.append(str(row["end_reason"]).replace("_", " "))
+        words.append(END_REASONS.get(row["end_reason"], (str(row["end_reason"]).replace("_", " "),))[0])
     if row["dropped"] or row["truncated"]:
         words.append("incomplete")
     if "shared" in (row["origin_note"] or ""):
