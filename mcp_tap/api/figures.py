@@ -155,6 +155,7 @@ OCCURRENCES: Final = Resource(
         Field("items", "array", "the errors", part=resources.ERROR, many=True),
         Field("pagination", "object", "what lies around the page"),
         Field("matched", "integer", "how many there are; 10,000 means that many or more"),
+        Field("searched_until", "date?", "always null"),
     ),
     called="Occurrences",
 )

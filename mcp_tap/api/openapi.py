@@ -49,8 +49,13 @@ _LIST: Final[Json] = {
         "items": {"type": "array"},
         "pagination": {"$ref": "#/components/schemas/Pagination"},
         "matched": {"type": "integer", "description": "how many there are; 10,000 means that many or more"},
+        "searched_until": {
+            "type": ["string", "null"],
+            "format": "date-time",
+            "description": "what is older was not looked at, ask for it with `to`; null: everything was",
+        },
     },
-    "required": ["object", "items", "pagination", "matched"],
+    "required": ["object", "items", "pagination", "matched", "searched_until"],
     "additionalProperties": False,
 }
 

@@ -58,6 +58,7 @@ class Page(NamedTuple):
     more_before: bool
     more_after: bool
     matched: int  # how many rows fit in all, counted up to `COUNTED`
+    searched_until: str | None = None  # ISO: what is older was not looked at, see `SEARCHED`; None: all was
 
 
 class Usage(NamedTuple):
@@ -69,6 +70,10 @@ class Usage(NamedTuple):
 
 #: Fitting rows are counted up to here; "10,000+" beyond it.
 COUNTED: Final = 10_000
+
+
+#: Where no index leads to what fits, so many of the newest lines in range are looked at: a page has to answer soon.
+SEARCHED: Final = 100_000
 
 
 class Writer(Protocol):
@@ -194,7 +199,8 @@ class Reader(Protocol):
         ``client_capabilities``, ``server_capabilities`` (parsed JSON or None), ``instructions``, ``provider_id``
         (pde_…), ``participant_id`` (spt_… or None), ``tool_calls`` ({name: calls}). Sorts: ``started`` (""),
         ``client_name``, ``duration_ms``, ``calls``, ``errors``, ``last_active``. ``paging`` names rows by
-        connection_id.
+        connection_id. Where a session fits because of a line that only looking finds, the newest lines are looked at
+        (`Page.searched_until`).
         """
 
     async def list_events(
@@ -204,7 +210,8 @@ class Reader(Protocol):
 
         ``kinds`` keeps some kinds of lines only. Sorts: ``time`` (""), ``latency_ms``, ``size`` (both bodies).
         ``paging`` names rows by event_id or message_id. Within one session (a filter with one ``conn:`` or
-        ``session:`` that is an id) the order is the session's own count.
+        ``session:`` that is an id) the order is the session's own count. Where only looking finds what fits and that
+        is not much, the newest lines are looked at (`Page.searched_until`).
         """
 
     async def session_ids(self, where: Filter = ALL, paging: Paging = FIRST) -> Page:

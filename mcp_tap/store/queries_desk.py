@@ -34,6 +34,9 @@ CONTEXTS: Final = "session"
 CONTEXT_FITS: Final = """EXISTS (SELECT 1 FROM connection JOIN provider ON provider.pk = connection.provider
     WHERE connection.session = session.pk AND {where})"""
 
+#: The time of a line in a range, counted from its end.
+HORIZON: Final = "SELECT time FROM timeline WHERE time >= ? AND time < ? ORDER BY time DESC LIMIT 1 OFFSET ?"
+
 #: The rows of a list by their numbers, a JSON array.
 EVENT_ROWS: Final = """
 SELECT events.*, connection.client_name, connection.client_version, connection.mcp_session_id
@@ -166,11 +169,11 @@ WHERE timeline.pk > (SELECT max(pk) FROM timeline) - 50000 AND timeline.type = '
 ORDER BY timeline.pk DESC LIMIT 200
 """
 
-#: Failed messages, for their groups.
-FAILED: Final = """
-SELECT timeline.type, timeline.name, timeline.failure_reason, timeline.code, timeline.message, timeline.pk,
-    timeline.at_us, timeline.connection
-FROM {source} WHERE timeline.status = 'failed' AND {where} ORDER BY timeline.time, timeline.pk
+_GROUPED: Final = ("type", "name", "failure_reason", "code", "message", "pk", "at_us", "connection")
+#: Failed messages, for their groups: a row of JSON arrays.
+FAILED: Final = f"""
+SELECT {", ".join(f"json_group_array(timeline.{c})" for c in _GROUPED)}
+FROM {{source}} WHERE timeline.status = 'failed' AND {{where}}
 """
 CLIENTS_OF: Final = """
 SELECT pk, client_name, client_version FROM connection WHERE pk IN (SELECT value FROM json_each(?))

@@ -29,9 +29,12 @@ _ENOUGH: Final = 0.1
 
 _TALLY: Final = """
 INSERT INTO tally (span, start_us, type, name, client_name, client_version, calls, errors, last_us, streak, latency,
-    latency_failed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    latency_failed) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? WHERE ? > (SELECT coalesce(pruned_before, '') FROM store)
 """
-_FOLDED: Final = "INSERT INTO folded (span, start_us) VALUES (?, ?)"
+_FOLDED: Final = """
+INSERT INTO folded (span, start_us) SELECT ?, ? WHERE ? > (SELECT coalesce(pruned_before, '') FROM store)
+"""
+_PRUNED_BEFORE: Final = "SELECT coalesce(pruned_before, '') FROM store"
 _UNDO: Final = (
     "DELETE FROM tally WHERE span = ? AND start_us = ?",
     "DELETE FROM folded WHERE span = ? AND start_us = ?",
@@ -73,6 +76,7 @@ def folds(db: sqlite3.Connection, now_us: int) -> list[Fold]:
     """Return the figures of spans that are over and not counted yet, the oldest first, as many as fit in a moment."""
     whole = bounds(db, Filter())
     until = time.monotonic() + _ENOUGH
+    pruned_before: str = db.execute(_PRUNED_BEFORE).fetchone()[0]
     found: list[Fold] = []
     for length, keys in ((HOUR, _HOURS), (DAY, _DAYS)):
         range_ = (whole.start - length, whole.end)
@@ -80,7 +84,7 @@ def folds(db: sqlite3.Connection, now_us: int) -> list[Fold]:
         over = min(now_us - GRACE_US, whole.end) // length * length
         for start in range(whole.start // length * length, over, length):
             missing = [span for span in keys if start not in done[span]]
-            if not missing:
+            if not missing or iso(start) <= pruned_before:
                 continue
             read = _calls(db, Range(start, start + length))
             found += [Fold(span, start, _counted(span, start, read, keys[span])) for span in missing]
@@ -112,11 +116,15 @@ def _counted(span: str, start_us: int, read: list[tuple[Any, ...]], key: _Key) -
 
 
 def kept(made: Iterable[Fold]) -> Work:
-    """Return what stores figures."""
+    """Return what stores figures.
+
+    Not those of a span from which something was pruned, maybe by another process and after it was read: in the very
+    transaction that stores it, a span has to begin after all that is gone.
+    """
     made = list(made)
     return [
-        (_TALLY, [row for fold in made for row in fold.rows]),
-        (_FOLDED, [(fold.span, fold.start_us) for fold in made]),
+        (_TALLY, [(*row, iso(fold.start_us)) for fold in made for row in fold.rows]),
+        (_FOLDED, [(fold.span, fold.start_us, iso(fold.start_us)) for fold in made]),
     ]
 
 

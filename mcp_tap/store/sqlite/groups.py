@@ -9,6 +9,8 @@ from collections import Counter
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
+import orjson
+
 from mcp_tap.model import NotFoundError
 from mcp_tap.store import Row
 from mcp_tap.store import queries_desk as queries
@@ -67,7 +69,11 @@ class _Failed:
     def __init__(self, db: sqlite3.Connection, asked: Asked) -> None:
         where, values = asked.events
         sql = queries.FAILED.format(source=queries.events(where), where=where)
-        columns: list[Any] = [*zip(*db.execute(sql, values), strict=True)] or [()] * 8
+        columns: list[list[Any]] = [orjson.loads(column) for column in db.execute(sql, values).fetchone()]
+        order = [(at_us // 1000) << 64 | pk for at_us, pk in zip(columns[-2], columns[-3], strict=True)]
+        if order != sorted(order):  # found by another index than that of failed lines
+            places = sorted(range(len(order)), key=order.__getitem__)
+            columns = [[column[place] for place in places] for column in columns]
         *named, messages, self.pks, self.moments, connections = columns
         texts = {message: without_details(message) for message in set(messages)}
         alike = [*zip(*named, map(texts.__getitem__, messages), strict=True)]

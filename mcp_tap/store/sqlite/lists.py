@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import orjson
 
 from mcp_tap.model import UsageError
-from mcp_tap.store import COUNTED, Page, Paging, Row
+from mcp_tap.store import COUNTED, SEARCHED, Page, Paging, Row
 from mcp_tap.store import queries_desk as queries
 from mcp_tap.store.rows import iso
 from mcp_tap.store.sqlite.pool import rows
 
 if TYPE_CHECKING:
-    from mcp_tap.store.filters import Condition
+    from mcp_tap.store.filters import Condition, Filter
 
 _SIZE: Final = "timeline.request_bytes + timeline.response_bytes"
 _LAST: Final = "coalesce(connection.ended_us, connection.last_active_us)"
@@ -31,7 +31,7 @@ EVENT_SORTS: Final = {
 SESSION_SORTS: Final = {
     "": "connection.started",
     "started": "connection.started",
-    "client_name": "coalesce(connection.client_name, '')",
+    "client_name": "lower(coalesce(connection.client_name, ''))",
     "duration_ms": f"max({_LAST} - {_FIRST}, 0)",
     "calls": "connection.calls",
     "errors": "connection.errors",
@@ -91,6 +91,15 @@ def _count(db: sqlite3.Connection, listing: Listing) -> int:
     sql = f"SELECT count(*) FROM (SELECT 1 FROM {listing.source} WHERE {where} LIMIT ?)"
     count: int = db.execute(sql, (*values, COUNTED)).fetchone()[0]
     return count
+
+
+def horizon(db: sqlite3.Connection, where: Filter, *, ranged: bool = True) -> str | None:
+    """Return the time of the last line that is looked at, from the newest in range on; None where it is few lines."""
+    since = where.since_us if ranged else None
+    until = where.until_us
+    bounds = ("" if since is None else iso(since), "~" if until is None else iso(until))
+    row = db.execute(queries.HORIZON, (*bounds, SEARCHED)).fetchone()
+    return row[0] if row else None
 
 
 def _turned(order: str) -> str:

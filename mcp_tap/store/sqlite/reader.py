@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import orjson
 
 from mcp_tap.model import NotFoundError, Status, UsageError, hash_session_id
-from mcp_tap.store import ALL, FIRST, Page, Paging, Row, Summary, Table, Usage, queries, queries_desk
+from mcp_tap.store import ALL, COUNTED, FIRST, Page, Paging, Row, Summary, Table, Usage, queries, queries_desk
 from mcp_tap.store.operations import Span, times
-from mcp_tap.store.rows import DIGITS, number_id
+from mcp_tap.store.rows import DIGITS, iso, number_id
 from mcp_tap.store.sqlite import around, figures, groups, lists, own_query
 from mcp_tap.store.sqlite.pool import Pool, rows
 from mcp_tap.store.sqlite.tallies import Asked
@@ -137,8 +137,16 @@ class Reader:
 
     async def list_sessions(self, where: Filter = ALL, paging: Paging = FIRST) -> Page:
         """Return a page of rows of the view `sessions`, each with more about it."""
-        fits = where.sessions(self._session_key)
-        return await self._pool.run(lambda db: lists.sessions(db, fits, paging))
+
+        def read(db: sqlite3.Connection) -> Page:
+            if not where.searches_sessions:
+                return lists.sessions(db, where.sessions(self._session_key), paging)
+            until = lists.horizon(db, where, ranged=False)
+            end = "" if where.until_us is None else iso(where.until_us)
+            fits = where.sessions(self._session_key, since=until or "", until=end)
+            return lists.sessions(db, fits, paging)._replace(searched_until=until)
+
+        return await self._pool.run(read)
 
     async def list_events(
         self, where: Filter = ALL, paging: Paging = FIRST, *, kinds: frozenset[str] | None = None
@@ -153,7 +161,16 @@ class Reader:
             if named is not None:
                 hashed = hash_session_id(named, self._session_key)
                 inside = [row["pk"] for row in rows(db, queries_desk.EXACTLY, {"ref": named, "hashed": hashed})]
-            return lists.events(db, fits, paging, kinds=kinds, inside=inside or None, waiting=waiting)
+
+            def page(sql: str, values: tuple[Any, ...]) -> Page:
+                return lists.events(db, (sql, values), paging, kinds=kinds, inside=inside or None, waiting=waiting)
+
+            until = lists.horizon(db, where) if where.searches_events else None
+            if until is not None:
+                found = page(f"timeline.time >= ? AND {fits[0]}", (until, *fits[1]))
+                if found.matched < COUNTED:
+                    return found._replace(searched_until=until)
+            return page(*fits)  # what fits is everywhere, or an index leads to it
 
         return await self._pool.run(read)
 

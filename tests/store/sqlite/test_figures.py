@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.recording import DAY, HOUR, NOW_US, month
 from mcp_tap.model import Batch, Direction, FailureReason, Kind, NotFoundError, Status
-from mcp_tap.store import ALL, Reader, Row
+from mcp_tap.store import ALL, Reader, Row, open_pruner
 from mcp_tap.store.filters import Filter, parse
 from mcp_tap.store.rows import iso
 from mcp_tap.store.sqlite import folding, histogram
@@ -262,6 +262,44 @@ def test_what_is_written_while_an_hour_is_counted_is_not_forgotten(
             await folding_now
             assert (await reader.totals(parse("since:4h", now_us=now)))["calls"] == 3
             assert not select(path, "SELECT 1 FROM folded WHERE start_us = ?", T0 // HOUR * HOUR)
+
+    run(work())
+
+
+def test_what_another_process_prunes_while_an_hour_is_counted_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tap.db"
+    one = connection()
+    given: dict[str, Any] = {"direction": Direction.TO_SERVER, "status": Status.SUCCEEDED, "duration_us": 1000}
+    hour = T0 // HOUR * HOUR
+    lines = [event(one, hour + minute * 60_000_000, **given) for minute in (10, 20, 30, 80, 90, 200)]
+    real = folding.folds
+
+    async def work() -> None:
+        async with writing(path) as writer, reading(path) as reader:
+            await writer.write(Batch([one], lines))
+            pruner = await open_pruner(f"sqlite:///{path}")
+            # two prunings to the same moment: the second one moves no mark
+            for line in lines[:2]:
+                assert await pruner.prune(line.at_us + 1000) == 1
+            loop = asyncio.get_running_loop()
+
+            def slowly(*arguments: Any) -> list[folding.Fold]:
+                made = real(*arguments)
+                asyncio.run_coroutine_threadsafe(pruner.prune(lines[3].at_us + 1000), loop).result()
+                return made
+
+            with monkeypatch.context() as patched:
+                patched.setattr(folding, "folds", slowly)
+                await writer.fold(hour + 6 * HOUR)
+            await pruner.close()
+            asked = parse("since:7h", now_us=hour + 6 * HOUR)
+            assert (await reader.totals(asked))["calls"] == 2
+            assert select(path, "SELECT start_us FROM folded WHERE span = 'hour'") == [(hour + 2 * HOUR,)]
+            while await writer.fold(hour + 6 * HOUR):  # comes to an end
+                pass
+            assert (await reader.totals(asked))["calls"] == 2
 
     run(work())
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mcp_tap.model import Batch, Event, Kind, Status, UsageError
 from mcp_tap.store import ALL, Page, Paging, Reader
 from mcp_tap.store.filters import Filter, parse
+from mcp_tap.store.rows import iso
 from mcp_tap.store.sqlite import lists
 
 from ..plausible import at, morning
@@ -216,7 +217,7 @@ def test_a_bad_place_or_order_is_refused(path: Path, paging: Paging, code: str) 
     [
         ("", [1, 2, 3, 4]),
         ("started", [1, 2, 3, 4]),
-        ("client_name", [3, 2, 1, 4]),
+        ("client_name", [2, 1, 4, 3]),
         ("duration_ms", [4, 2, 3, 1]),
         ("calls", [4, 3, 1, 2]),
         ("errors", [3, 4, 1, 2]),
@@ -299,5 +300,68 @@ def test_changes_go_on_past_what_does_not_fit(path: Path) -> None:
             assert [row["pk"] for row in rows] == [1, 2, 3]
             assert [row["pk"] for row in (await reader.session_changes(last))[0]] == [4]
             assert await reader.session_changes(after) == ([], after)
+
+    run(work())
+
+
+@pytest.mark.parametrize("word", ["text:needle", "is:retry", "method:nothing"])
+def test_what_only_looking_finds_is_looked_for_in_the_newest_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    path = tmp_path / "tap.db"
+    one, two = connection(), connection(2)
+    old = event(one, T0, kind=Kind.NOTIFICATION, note="a needle", attempt=2)
+    new = event(two, T0 + 50_000_000, kind=Kind.NOTIFICATION, note="a needle", attempt=2)
+    others = [event(two, T0 + n * 1_000_000, kind=Kind.NOTIFICATION) for n in range(1, 50)]
+    record(path, Batch([one, two], [old, *others, new]))
+    found = not word.startswith("method")
+
+    async def work() -> None:
+        async with reading(path) as reader:
+            whole = await reader.list_events(parse(word, now_us=NOW))
+            assert (len(whole.rows), whole.searched_until) == (2 * found, None)
+            monkeypatch.setattr("mcp_tap.store.sqlite.lists.SEARCHED", 20)
+            seen = []
+            until: str | None = ""
+            pages = 0
+            while until is not None:
+                asked = parse(f"{word} to:{until}" if until else word, now_us=NOW)
+                page = await reader.list_events(asked)
+                sessions = await reader.list_sessions(asked)
+                assert {row["connection_id"] for row in sessions.rows} == {row["connection_id"] for row in page.rows}
+                assert sessions.searched_until == page.searched_until
+                seen += page.rows
+                until = page.searched_until
+                pages += 1
+            assert seen == whole.rows
+            assert pages == 3
+            # within a range of few lines all of it is searched; what an index finds is found however old it is
+            few = parse(f"{word} from:{iso(T0 + 40_000_000)}", now_us=NOW)
+            assert (await reader.list_events(few)).searched_until is None
+            named = parse(f"{word} conn:{one.id}", now_us=NOW)
+            assert len((await reader.list_events(named)).rows) == found
+            # nobody can say of a part of the lines which sessions have none
+            assert (await reader.list_sessions(parse(f"-{word}", now_us=NOW))).searched_until is None
+
+    run(work())
+
+
+def test_what_is_everywhere_needs_no_end_of_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "tap.db"
+    one = connection()
+    record(path, Batch([one], [event(one, T0 + n * 1_000_000, kind=Kind.NOTIFICATION, type="t") for n in range(50)]))
+    monkeypatch.setattr("mcp_tap.store.sqlite.lists.SEARCHED", 20)
+    for module in ("lists", "reader"):
+        monkeypatch.setattr(f"mcp_tap.store.sqlite.{module}.COUNTED", 10)
+
+    async def work() -> None:
+        async with reading(path) as reader:
+            asked, seen = parse("method:t", now_us=NOW), 0
+            page = await reader.list_events(asked, Paging(15))
+            while page.rows:
+                assert page.searched_until is None
+                seen += len(page.rows)
+                page = await reader.list_events(asked, Paging(15, after=page.rows[-1]["event_id"]))
+            assert seen == 50
 
     run(work())
