@@ -19,6 +19,13 @@ from typing import Any, Final, NamedTuple
 
 from mcp_tap.model import UsageError, hash_session_id
 
+#: What a filter may ask at once. Every word and every value makes the SQL deeper, which SQLite allows up to a depth of
+#: 1,000 (https://www.sqlite.org/limits.html §4), and a `*` or a long text makes comparing slower with every row.
+MOST_WORDS: Final = 100
+MOST_VALUES: Final = 400
+MOST_CHARACTERS: Final = 8_000
+MOST_STARS: Final = 8
+
 #: What a condition's values are bound to: names in the SQL are made unique by `Conditions`.
 Condition = tuple[str, tuple[Any, ...]]
 
@@ -167,6 +174,8 @@ def _indexed(term: Term, now_us: int) -> bool:
 
 def parse(text: str, *, now_us: int) -> Filter:
     """Read a filter as people write it. Raises UsageError that names the word and the nearest one that exists."""
+    if len(text) > MOST_CHARACTERS:
+        raise _too_long(f"{len(text):,} characters", f"{MOST_CHARACTERS:,}")
     terms = []
     for word in _words(text):
         negated = word.startswith("-") and len(word) > 1
@@ -177,7 +186,7 @@ def parse(text: str, *, now_us: int) -> Filter:
             term = Term(_known(key, word), _unquoted(value), negated)
         _check(term, now_us)
         terms.append(term)
-    return Filter(tuple(dict.fromkeys(terms)), now_us)
+    return _bounded(Filter(tuple(dict.fromkeys(terms)), now_us))
 
 
 def from_parameters(parameters: Iterable[tuple[str, str]], *, now_us: int) -> Filter:
@@ -194,8 +203,24 @@ def from_parameters(parameters: Iterable[tuple[str, str]], *, now_us: int) -> Fi
         elif (key in KEYS or key in ALIASES) and value:
             single.setdefault((ALIASES.get(key, key), negated), []).append(value)
     for (key, negated), values in single.items():
+        if (length := sum(map(len, values))) > MOST_CHARACTERS:
+            raise _too_long(f"{length:,} characters", f"{MOST_CHARACTERS:,}")
         read = read.plus(key, ",".join(values), negated=negated)
-    return Filter(tuple(dict.fromkeys(read.terms)), now_us)
+    return _bounded(Filter(tuple(dict.fromkeys(read.terms)), now_us))
+
+
+def _bounded(read: Filter) -> Filter:
+    """Return the filter, unless it asks for more at once than can be asked."""
+    values = sum(term.value.count(",") + 1 for term in read.terms)
+    if len(read.terms) > MOST_WORDS:
+        raise _too_long(f"{len(read.terms):,} words", f"{MOST_WORDS}")
+    if values > MOST_VALUES:
+        raise _too_long(f"{values:,} values", f"{MOST_VALUES}")
+    return read
+
+
+def _too_long(has: str, most: str) -> UsageError:
+    return UsageError(f"the filter has {has}; at most {most} can be asked at once", hint="ask twice", code="filter")
 
 
 def _words(text: str) -> Iterator[str]:
@@ -242,7 +267,7 @@ def moment(text: str, now_us: int) -> int:
     now = datetime.fromtimestamp(now_us / 1_000_000, UTC)
     if span := re.fullmatch(r"(\d{1,6})\s*([smhdw])", text):
         unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}[span[2]]
-        return now_us - int(timedelta(**{unit: int(span[1])}).total_seconds()) * 1_000_000
+        return max(now_us - int(timedelta(**{unit: int(span[1])}).total_seconds()) * 1_000_000, 0)
     try:
         if re.fullmatch(r"\d{1,2}:\d\d(:\d\d(\.\d+)?)?", text):
             local = now.astimezone()
@@ -250,7 +275,7 @@ def moment(text: str, now_us: int) -> int:
             if clock > local:
                 clock -= timedelta(days=1)
             return int(clock.timestamp() * 1_000_000)
-        return round(datetime.fromisoformat(text).astimezone().timestamp() * 1_000_000)
+        return max(round(datetime.fromisoformat(text).astimezone().timestamp() * 1_000_000), 0)
     except (ValueError, OverflowError, OSError):
         raise UsageError(
             f'"{text}" is no time', hint="write 30m, 1h, 7d, 10:08 or 2026-03-14T10:08", code="filter"
@@ -265,7 +290,7 @@ def _number(text: str, units: dict[str, int], example: str) -> int:
     match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,9})?)\s*([a-zµ]*)", text.strip().lower())
     if match is None or match[2] not in units:
         raise UsageError(f'"{text}" cannot be compared', hint=f"write {example}", code="filter")
-    return round(float(match[1]) * units[match[2]])
+    return min(round(float(match[1]) * units[match[2]]), 2**62)  # SQLite's integers have 64 bits
 
 
 def _compared(column: str, text: str, units: dict[str, int], example: str) -> Condition:
@@ -287,8 +312,16 @@ def _one_of(text: str, words: dict[str, Any], what: str) -> Any:
     return found
 
 
+#: The last second of the year 9999, the last that ISO 8601 writes with four digits.
+_LAST: Final = 253_402_300_799
+
+
 def _iso(at_us: int) -> str:
-    return datetime.fromtimestamp(at_us / 1_000_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (
+        datetime.fromtimestamp(min(max(at_us / 1_000_000, 0), _LAST), UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
 
 
 def _escaped(text: str) -> str:
@@ -306,6 +339,8 @@ def _begins(column: str, text: str) -> Condition:
 
 def _named(column: str, text: str) -> Condition:
     """Return the condition for a name, in which `*` stands for anything."""
+    if text.count("*") > MOST_STARS:
+        raise UsageError(f"{text.count('*')} stars are too many", hint=f"write at most {MOST_STARS}", code="filter")
     if "*" in text:
         return f"{column} LIKE ? ESCAPE '\\'", (_escaped(text).replace("*", "%"),)
     return f"{column} = ?", (text,)
@@ -315,7 +350,17 @@ def _matches(name: str, pattern: str) -> bool:
     """Whether a name is what `_named` looks for."""
     if "*" not in pattern:
         return name == pattern
-    return bool(re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name, re.IGNORECASE | re.DOTALL))
+    # part by part, each at its first place: a regular expression would try every combination of places
+    name, (first, *between, last) = name.lower(), pattern.lower().split("*")
+    at, end = len(first), len(name) - len(last)
+    if at > end or not name.startswith(first) or not name.endswith(last):
+        return False
+    for part in between:
+        found = name.find(part, at, end)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return True
 
 
 def _any(*conditions: Condition) -> Condition:
