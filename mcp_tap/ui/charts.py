@@ -89,7 +89,7 @@ def latency(spans: Sequence[Row], link: Link, *, exact: bool = True, name: str =
     return Chart(
         name,
         title,
-        _svg(name, title, description, picture, _spans(spans, x, link, _said_latency)),
+        _svg(name, title, description, picture, _spans(spans, x, link, _said_latency), x=x),
         f"{caption}; {scale}times in {zone(spans[0]['start'])}.",
         ["From", "Calls", *PERCENTILES],
         [
@@ -135,7 +135,7 @@ def calls(spans: Sequence[Row], link: Link, *, name: str = "calls") -> Chart:
     return Chart(
         name,
         title,
-        _svg(name, title, description, picture, _spans(spans, x, link, _said_calls), hatch=True),
+        _svg(name, title, description, picture, _spans(spans, x, link, _said_calls), x=x, hatch=True),
         f"{caption}; times in {zone(spans[0]['start'])}.",
         ["From", "Calls", "Errors", "Error %"],
         [
@@ -193,7 +193,7 @@ def heatmap(cells: Sequence[Row], spans: Sequence[Row], link: Link, *, name: str
     return Chart(
         name,
         title,
-        _svg(name, title, description, picture, links, hatch=True),
+        _svg(name, title, description, picture, links, x=x, hatch=True),
         f"{caption}; times in {zone(cells[0]['start'])}.",
         ["From", *(f"{_mark(level)} to {_mark(level + 1)}" for level in levels)],
         [_row(first, link, *(by.get(level, "") for level in levels)) for first, by in table.values()],
@@ -316,8 +316,12 @@ def percent(part: float, whole: float) -> str:
 
 def _svg(
     name: str, title: str, said: str, picture: Sequence[Element], links: Sequence[Element], *,
-    hatch: bool = False, height: float = HEIGHT, stretched: bool = False,
+    x: Scale | None = None, hatch: bool = False, height: float = HEIGHT, stretched: bool = False,
 ) -> Markup:  # fmt: skip
+    # where the axis of time runs: a script asks for the span that somebody drags over
+    axis = {} if x is None else {
+        "data_from": _integer(x.low), "data_to": _integer(x.high), "data_left": x.start, "data_right": x.end,
+    }  # fmt: skip
     pattern = element(
         "defs",
         element(
@@ -337,6 +341,7 @@ def _svg(
         viewbox=f"0 0 {WIDTH} {height:g}",
         preserve_aspect_ratio="none" if stretched else None,
         data_chart=name,
+        **axis,
     ).markup()  # fmt: skip
 
 

@@ -3,6 +3,7 @@
  * Every page starts here: times in the reader's zone, durations that tick, the theme; the rest is in modules that do
  * nothing on a page that has nothing for them.
  */
+import "./charts.js";
 import "./copy.js";
 import "./expand.js";
 import "./json-view.js";
