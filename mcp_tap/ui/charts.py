@@ -319,7 +319,7 @@ def _svg(
     x: Scale | None = None, hatch: bool = False, height: float = HEIGHT, stretched: bool = False,
 ) -> Markup:  # fmt: skip
     # where the axis of time runs: a script asks for the span that somebody drags over
-    axis = {} if x is None else {
+    axis: dict[str, str | float] = {} if x is None else {
         "data_from": _integer(x.low), "data_to": _integer(x.high), "data_left": x.start, "data_right": x.end,
     }  # fmt: skip
     pattern = element(
