@@ -51,7 +51,7 @@ demo: $(BIN)/.installed
 # Without a network the SDKs cannot be fetched: their tests are skipped then, and say so.
 test: setup browser
 	-$(BIN)/python tests/sdk/environments.py
-	$(BIN)/pytest -n auto -m "not matrix" $(ARGS)
+	$(BIN)/pytest -n auto --dist worksteal -m "not matrix" $(ARGS)
 
 test-all: setup sdk browser
 	$(BIN)/pytest -n auto -m "not (links and matrix)" $(ARGS)

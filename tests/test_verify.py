@@ -68,17 +68,25 @@ def test_a_proxy_that_changes_nothing_is_the_same(server: Place) -> None:
     assert report.added
 
 
+def further(change: Change, said: str) -> Any:
+    """Return a further way to alter the same part of an answer."""
+    return pytest.param(change, said, marks=pytest.mark.matrix)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (lambda data: data.replace(b"content-type:", b"Content-Type:"), "header names differs"),
-        (lambda data: data.replace(b"application/json\r", b"application/json; charset=utf-8\r"), "header content-type"),
-        (lambda data: re.sub(rb"(HTTP/1.1 200 OK\r\n)", rb"\1via: 1.1 proxy\r\n", data), "header names differs"),
-        (lambda data: re.sub(rb"(date: [^\r]*\r\n)(.*?\r\n)", rb"\2\1", data), "header names differs"),
+        further(
+            lambda data: data.replace(b"application/json\r", b"application/json; charset=utf-8\r"),
+            "header content-type",
+        ),
+        further(lambda data: re.sub(rb"(HTTP/1.1 200 OK\r\n)", rb"\1via: 1.1 proxy\r\n", data), "header names differs"),
+        further(lambda data: re.sub(rb"(date: [^\r]*\r\n)(.*?\r\n)", rb"\2\1", data), "header names differs"),
         (lambda data: data.replace(b"200 OK", b"200 Okay"), "status line differs"),
         (lambda data: data.replace(b'"search_products"', b'"search-products"'), "body differs at byte"),
-        (lambda data: data.replace(b'"tools":[', b'"tools": ['), "body differs"),
-        (lambda data: data.replace(b"connection: close", b"connection: keep-alive"), "header connection"),
+        further(lambda data: data.replace(b'"tools":[', b'"tools": ['), "body differs"),
+        further(lambda data: data.replace(b"connection: close", b"connection: keep-alive"), "header connection"),
     ],
     ids=["spelling", "value", "added", "order", "reason", "content", "blank", "connection"],
 )
@@ -244,6 +252,7 @@ def test_the_real_tap_changes_nothing_and_goes_away(server: Place, folder: Path)
     assert nothing_is_left(folder)
 
 
+@pytest.mark.matrix
 def test_servers_behind_tls_and_unix_sockets(server: Place, folder: Path, tmp_path: Path) -> None:
     pem, name = make(tmp_path), tmp_path / "server.sock"
     (tmp_path / "server.toml").write_text(

@@ -6,6 +6,7 @@ run, and exits with 1 when anything failed. A test checks that the tables name t
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import subprocess
@@ -161,11 +162,15 @@ _NOT_PASSED: Final = ("failure", "error", "skipped")
 def collected() -> dict[str, dict[str, bool]]:
     """Return the cases that there are, as if all had passed."""
     found: dict[str, dict[str, bool]] = {test: {} for test in TESTS}
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *TESTS]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for test, case in re.findall(r"^(tests/[^\[\n]*)\[(.*)\]$", listed, re.MULTILINE):
+    for test, case in re.findall(r"^(tests/[^\[\n]*)\[(.*)\]$", _listed(), re.MULTILINE):
         found[test][case] = True
     return found
+
+
+@functools.cache
+def _listed() -> str:
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *TESTS]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
 def tables(passed: Mapping[str, Mapping[str, bool]]) -> str:

@@ -43,6 +43,7 @@ def test_a_scenario_without_a_verdict_is_no_success(capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.sdk
+@pytest.mark.matrix
 def test_the_suite_notices_a_proxy_that_alters() -> None:
     need("py2")
     if not installed():

@@ -12,8 +12,8 @@ from .harness import CALLS, everything_server, python_server, rows, run_client, 
 
 pytestmark = pytest.mark.sdk
 
-#: Run by `make test`: each SDK once.
-QUICK = {("py1", "py2"), ("ts", "everything")}
+#: Run by `make test`.
+QUICK = {("ts", "everything")}
 
 MATRIX = [
     pytest.param(client, server, marks=[] if (client, server) in QUICK else [pytest.mark.matrix])

@@ -56,6 +56,7 @@ def test_the_same_rows_without_bodies(path: Path, tmp_path: Path) -> None:
     assert same is (str(path.relative_to(HERE)) not in NEED_BODIES)
 
 
+@pytest.mark.matrix
 def test_a_recorded_demonstration(tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path}/tap.db"
     tap = [sys.executable, "-m", "mcp_tap.cli"]
