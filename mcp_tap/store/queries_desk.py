@@ -102,7 +102,7 @@ CALLS: Final = f"""
 SELECT {{columns}}timeline.at_us, timeline.status = 'failed', {DURATION} FROM {{source}}
 WHERE {_BETWEEN} ORDER BY timeline.time
 """
-#: The same as a row of JSON arrays. The tool is null where none was called.
+#: The same as a row of JSON arrays, in the order in which an index finds them. The tool is null where none was called.
 CALLS_BY_COLUMN: Final = f"""
 SELECT json_group_array(timeline.connection),
     json_group_array(CASE WHEN timeline.type = 'tools/call' THEN coalesce(timeline.name, '') END),
@@ -170,9 +170,9 @@ ORDER BY timeline.pk DESC LIMIT 200
 """
 
 _GROUPED: Final = ("type", "name", "failure_reason", "code", "message", "pk", "at_us", "connection")
-#: Failed messages, for their groups: a row of JSON arrays.
+#: Failed messages, for their groups: a row of JSON arrays, in the order in which an index finds them.
 FAILED: Final = f"""
-SELECT {", ".join(f"json_group_array(timeline.{c})" for c in _GROUPED)}
+SELECT {", ".join(f"json_group_array(timeline.{column})" for column in _GROUPED)}
 FROM {{source}} WHERE timeline.status = 'failed' AND {{where}}
 """
 CLIENTS_OF: Final = """

@@ -16,7 +16,7 @@ from mcp_tap.store import Row
 from mcp_tap.store import queries_desk as queries
 from mcp_tap.store.rows import iso, number_id
 from mcp_tap.store.sqlite.figures import SPARKS, sparks
-from mcp_tap.store.sqlite.tallies import Asked, bounds, clients_of
+from mcp_tap.store.sqlite.tallies import Asked, bounds, clients_of, in_time
 
 #: What differs between two texts of the same error: quoted words, ids, addresses, numbers.
 _VARYING: Final = re.compile(
@@ -51,6 +51,8 @@ class _Kind(NamedTuple):
 
 #: All digits look the same: texts that differ by numbers are looked at once.
 _DIGITS: Final = str.maketrans("123456789", "0" * 9)
+_MESSAGE: Final = 4
+_DIGITS_OF_UTF8: Final = bytes.maketrans(b"123456789", b"0" * 9)
 
 
 @lru_cache(maxsize=4096)
@@ -69,12 +71,12 @@ class _Failed:
     def __init__(self, db: sqlite3.Connection, asked: Asked) -> None:
         where, values = asked.events
         sql = queries.FAILED.format(source=queries.events(where), where=where)
-        columns: list[list[Any]] = [orjson.loads(column) for column in db.execute(sql, values).fetchone()]
-        order = [(at_us // 1000) << 64 | pk for at_us, pk in zip(columns[-2], columns[-3], strict=True)]
-        if order != sorted(order):  # found by another index than that of failed lines
-            places = sorted(range(len(order)), key=order.__getitem__)
-            columns = [[column[place] for place in places] for column in columns]
-        *named, messages, self.pks, self.moments, connections = columns
+        read: list[str] = list(db.execute(sql, values).fetchone())
+        # texts that differ by digits are one text from here on: they are most of all texts
+        if "\\u" not in read[_MESSAGE]:
+            read[_MESSAGE] = read[_MESSAGE].encode().translate(_DIGITS_OF_UTF8).decode()
+        columns: list[list[Any]] = [orjson.loads(column) for column in read]
+        *named, messages, self.pks, self.moments, connections = in_time(columns, -2)
         texts = {message: without_details(message) for message in set(messages)}
         alike = [*zip(*named, map(texts.__getitem__, messages), strict=True)]
         numbers: dict[tuple[Any, ...], int] = {kind: number for number, kind in enumerate(dict.fromkeys(alike))}

@@ -358,12 +358,7 @@ class Reading:
             where, values = self._asked.apart_from_time
             sql = queries.CALLS_BY_COLUMN.format(source=queries.events(where), where=where)
             row = self._db.execute(sql, (iso(piece.start), iso(piece.end), *values)).fetchone()
-            read = [orjson.loads(column) for column in row]
-            moments = read[2]
-            if moments != sorted(moments):  # found by another index than that of times
-                places = sorted(range(len(moments)), key=moments.__getitem__)
-                read = [[column[place] for place in places] for column in read]
-            self._read[piece] = Columns(*read)
+            self._read[piece] = Columns(*in_time([orjson.loads(column) for column in row], 2))
         return self._read[piece]
 
     def _who(self, read: Columns) -> dict[int | None, Who]:
@@ -394,6 +389,18 @@ class Reading:
                 if cut is None or not (cut.length % length or cut.start % length)
             }
         return _pieces(self._db, self.whole, names)
+
+
+def in_time(columns: list[list[Any]], moments: int) -> list[list[Any]]:
+    """Return columns in the order of time, to the millisecond: an index of times found them so, another one did not.
+
+    Sorting in SQL, or asking for the order, costs more than all the rest.
+    """
+    order = [at_us // 1000 for at_us in columns[moments]]
+    if order == sorted(order):
+        return columns
+    places = sorted(range(len(order)), key=order.__getitem__)
+    return [[column[place] for place in places] for column in columns]
 
 
 def clients_of(db: sqlite3.Connection, connections: Iterable[int | None]) -> dict[int | None, Who]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from starlette.requests import Request
@@ -26,8 +27,11 @@ async def page(desk: Desk, request: Request) -> Response:
     over = dict(question.parameters).get("over") or OVER
     asked = calls(question.where)
     paging = question.paging if question.paging.sort else question.paging._replace(sort="latency_ms")
-    found = await desk.reader.list_events(asked.plus("latency", f">={over.lstrip('>=')}"), paging, kinds=REQUESTS)
-    medians = {row["name"]: row["p50_ms"] for row in await desk.reader.tools(question.where) if row["calls"] > 1}
+    found, tools = await asyncio.gather(
+        desk.reader.list_events(asked.plus("latency", f">={over.lstrip('>=')}"), paging, kinds=REQUESTS),
+        desk.reader.tools(question.where),
+    )
+    medians = {row["name"]: row["p50_ms"] for row in tools if row["calls"] > 1}
     return render(
         desk,
         request,
