@@ -46,8 +46,9 @@ _QUESTIONS: Final = 8
 #: Pulses that a reader may be behind.
 BEHIND: Final = 20
 
-#: Changes that a reader may have missed to be told them one by one: more is a page to load again.
-MISSED: Final = 10_000
+#: Changes that a reader may have missed to be told them one by one: more is a page to load again. They wait in memory,
+#: about 2 kB each, until the reader takes them, and there may be readers that take nothing.
+MISSED: Final = 2_000
 
 #: What a stream can be of; both where nothing is said.
 KINDS: Final = ("events", "sessions")
