@@ -46,9 +46,9 @@ _ALLOW: Final = {"allow": "GET, HEAD, OPTIONS"}
 #: Asked by machines that have no token.
 _PROBES: Final = frozenset({"/healthz", "/readyz"})
 
-#: Characters of a path and of a query; those that pages lead to have a tenth of it.
-MOST_OF_A_PATH: Final = 4_096
-MOST_OF_A_QUERY: Final = 16_384
+#: Characters of a path and of a query: names of tools stand in both, and servers may call them what they like.
+MOST_OF_A_PATH: Final = 32_768
+MOST_OF_A_QUERY: Final = 32_768
 
 COOKIE: Final = "mcp_tap_token"
 

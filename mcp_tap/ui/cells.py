@@ -83,7 +83,11 @@ def event(row: Row, leg: str = "try") -> Markup:
     """Return the method and what it is about, which ``leg`` of its operation it is, and whether its record is whole."""
     name, attempt = row["name"], row["attempt"]
     about = f" <b>{_foreign(name, 80)}</b>" if name else ""
-    again = f' <span class="badge">↻ {nth(attempt)} {escape(leg)}</span>' if attempt and attempt > 1 else ""
+    again = (
+        f' <span class="badge" title="the same was asked before in this session">↻ {nth(attempt)} {escape(leg)}</span>'
+        if attempt and attempt > 1
+        else ""
+    )
     cut = ""
     if row["truncated"] or row["dropped"]:
         cut = f' <span class="note" title="the record of this is not complete">{escape(words.incomplete(row))}</span>'

@@ -27,6 +27,11 @@ ORIGINS: Final = {
 
 TRANSPORTS: Final = {"streamable_http": "Streamable HTTP", "sse": "HTTP+SSE"}
 
+ERAS: Final = {
+    "legacy": "the revision of MCP that was agreed on; in it a session has an id, the header Mcp-Session-Id",
+    "modern": "the revision of MCP that each request names; in it there are no sessions",
+}
+
 FAILURES: Final = {
     "tool_error": "The tool reports an error",
     "rpc_error": "JSON-RPC error",

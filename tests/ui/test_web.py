@@ -12,7 +12,7 @@ from mcp_tap.api.desk import Recording
 from mcp_tap.config import Proxy, parse_upstream
 from mcp_tap.ui import cells, web
 from mcp_tap.ui.frame import address
-from tests.store.plausible import morning
+from tests.store.plausible import UPSTREAM, morning
 from tests.store.recording import record
 from tests.ui.document import Node
 from tests.ui.looking import PROXIES, Seen, look
@@ -111,6 +111,12 @@ def test_a_range_that_is_typed_takes_the_place_of_the_one_beside_the_box(file: P
         assert hook(seen, "range").text == "last 1 h ▾"
         assert "24h" not in hook(seen, "chips").text
         assert "since=24h" not in hook(seen, "twin").attributes["href"]
+
+
+def test_where_there_are_several_servers_a_connection_names_its_own(file: Path) -> None:
+    for proxies, named in ((PROXIES, False), (PROXIES * 2, True)):
+        (seen,) = look(file, "/connections", proxies=proxies)
+        assert (UPSTREAM in seen.rows()[0].text) is named
 
 
 def test_one_session_is_no_sessions(file: Path) -> None:
@@ -323,7 +329,7 @@ def test_what_strangers_wrote_is_escaped_in_cells() -> None:
         "failure_reason": "rpc_error", "error_code": "<u>", "outcome": None,
     }  # fmt: skip
     assert str(cells.event(row)) == (
-        '<span class="event">&lt;i&gt;\\u202e <b>&lt;b&gt;</b></span> <span class="badge">↻ 2nd try</span>'
+        '<span class="event">&lt;i&gt;\\u202e <b>&lt;b&gt;</b></span> <span class="badge" title="the same was asked before in this session">↻ 2nd try</span>'
         ' <span class="note" title="the record of this is not complete">1 body cut</span>'
     )
     assert str(cells.status(row)) == '<span class="err">✕ &lt;u&gt;</span>'

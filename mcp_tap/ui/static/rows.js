@@ -75,7 +75,7 @@ export function fillEvent(row, event) {
     }
     if (event.attempt > 1) {
       const leg = event.outcome === "input_required" ? "round" : "try";
-      place.append(" ", make("span", { class: "badge" }, `↻ ${nth(event.attempt)} ${leg}`));
+      place.append(" ", make("span", { class: "badge", title: "the same was asked before in this session" }, `↻ ${nth(event.attempt)} ${leg}`));
     }
   });
   field(row, "session", (cell) => {
