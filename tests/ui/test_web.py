@@ -329,7 +329,8 @@ def test_what_strangers_wrote_is_escaped_in_cells() -> None:
         "failure_reason": "rpc_error", "error_code": "<u>", "outcome": None,
     }  # fmt: skip
     assert str(cells.event(row)) == (
-        '<span class="event">&lt;i&gt;\\u202e <b>&lt;b&gt;</b></span> <span class="badge" title="the same was asked before in this session">↻ 2nd try</span>'
+        '<span class="event">&lt;i&gt;\\u202e <b>&lt;b&gt;</b></span> '
+        '<span class="badge" title="the same was asked before in this session">↻ 2nd try</span>'
         ' <span class="note" title="the record of this is not complete">1 body cut</span>'
     )
     assert str(cells.status(row)) == '<span class="err">✕ &lt;u&gt;</span>'
