@@ -52,6 +52,8 @@ def questions(reader: Reader, text: str) -> dict[str, Ask]:
         "list_sessions by errors": lambda: reader.list_sessions(asked, Paging(sort="errors")),
         "session_ids": lambda: reader.session_ids(asked),
         "list_events": lambda: reader.list_events(asked),
+        "list_events, rare": lambda: reader.list_events(where(f"{text} text:nowhere")),
+        "list_sessions, rare": lambda: reader.list_sessions(where(f"{text} text:nowhere")),
         "list_events failed": lambda: reader.list_events(where(f"{text} status:failed")),
         "slow": lambda: reader.list_events(where(f"{text} latency:>1s"), Paging(sort="latency_ms")),
         "totals": lambda: reader.totals(asked),
@@ -98,7 +100,7 @@ async def tables(reader: Reader, rounds: int, only: str) -> int:
     single: dict[str, tuple[Ask, float]] = {
         "percentiles of 15 minutes": (lambda: reader.totals(busy), PERCENTILES),
         "series of 15 minutes": (lambda: reader.series(busy), PERCENTILES),
-        "tools of 15 minutes": (lambda: reader.tools(busy), PERCENTILES),
+        "tools of 15 minutes": (lambda: reader.tools(busy), PAGE),
         "heatmap of 15 minutes": (lambda: reader.heatmap(busy), PERCENTILES),
         "timeline of 1,000 lines": (lambda: reader.waterfall(long), TIMELINE),
         "its lines, a page": (lambda: reader.list_events(where(f"conn:{long}"), Paging(limit=100)), PAGE),
@@ -149,7 +151,7 @@ async def pages(reader: Reader, rounds: int, only: str) -> int:
 def _asked(session: str) -> list[tuple[str, int, tuple[str, ...]]]:
     # a page without a range asks for the last hour by itself; the month ended long ago, so ranges are moments
     ago = {"1h": HOUR, "24h": 24 * HOUR, "7d": 168 * HOUR, "30d": 720 * HOUR}
-    texts = tuple(f"from:{iso(NOW_US - length)}" for length in ago.values())
+    texts = (*(f"from:{iso(NOW_US - length)}" for length in ago.values()), "since:")
     return [*((path, PAGE, texts) for path in LISTS), (session, TIMELINE, ("",))]
 
 

@@ -633,3 +633,16 @@ def test_what_strangers_write_is_only_ever_text(tmp_path: Path) -> None:
                 assert not set(own) & set("\x1b\x07\u202e\u2066\u200b\x00\ufeff"), (where, node.tag)
         assert "49" not in seen.main.one("h1").text
         assert len(seen.html) < 700_000, where
+
+
+def test_a_search_says_how_far_it_went_and_goes_on(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mcp_tap.store.sqlite.lists.SEARCHED", 5)
+    (nothing,) = look(file, "/sessions?q=text:nowhere")
+    said = nothing.page.one(data_test="searched-until")
+    further = link(said, "Search further")
+    assert "to=" in further
+    (before,) = look(file, further)
+    assert before.page.one(data_test="nothing-matches")
+    assert link(before.page.one(data_test="searched-until"), "Search further") != further
+    (all_of_it,) = look(file, "/sessions?q=client:nobody")
+    assert not all_of_it.page.all(data_test="searched-until")
