@@ -17,7 +17,8 @@ log = logging.getLogger(__name__)
 
 #: The words of the envelope for what HTTP itself says no to.
 _CODES: Final = {
-    401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed", 421: "misdirected_request",
+    401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed", 414: "uri_too_long",
+    421: "misdirected_request",
 }  # fmt: skip
 
 #: Which status an error is, and the code of its envelope; the first that fits.
