@@ -42,7 +42,8 @@ _TOOL: Final = (
     Field("versions", "integer", "how many definitions of it there were"),
     Field("changed_at", "date?", "first sight of the newest definition; null with only one",
           lambda row: row["changed"]),
-    Field("health", "string", "how it is, by a written rule", words=("down", "degraded", "unclear", "inactive", "healthy")),
+    Field("health", "string", "how it is, by a written rule",
+          words=("down", "degraded", "unclear", "inactive", "healthy")),
 )  # fmt: skip
 
 TOOL: Final = Resource("tool", "One tool and how it is used.", _TOOL)
