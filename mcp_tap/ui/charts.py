@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
@@ -465,6 +466,7 @@ def _both(span: Row) -> str:
     return _between(span["start"], span["end"], step)
 
 
+@lru_cache(maxsize=512)  # every cell of a heatmap's column says the same span
 def _between(start: float, end: float, step: float) -> str:
     day, last = clock(start, 86400), clock(end, 86400)
     whole = step >= 86400 or last != day

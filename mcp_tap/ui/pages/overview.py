@@ -50,7 +50,7 @@ async def page(desk: Desk, request: Request) -> Response:
             charts.calls(spans, behind("/sessions", where)),
             charts.heatmap(heat, spans, behind("/slow", where, over="0ms")),
         ],
-        matrix=charts.matrix(await reader.matrix(where), tools=10, clients=4),
+        matrix=charts.matrix(usage.matrix, tools=10, clients=4),
         sessions=sessions.rows,
         errors=errors.rows,
         errors_href=address("/errors", written(where)),
