@@ -6,9 +6,9 @@ meanwhile, in the state that it has now.
 
 Theory of operation. One pulse asks four times a second whether anything changed. If so, each *tail* (one for all
 readers of one filter) asks once for the rows that fit, encodes them once and gives the same bytes to every reader's
-queue. A queue is short: a reader that does not keep up is let go and comes back with its last id. A new reader first
-reads from the store what its id lacks, while its queue already fills; the little that it may get twice is the same
-row again. Nobody listens, nothing is asked.
+queue. A queue is short: a reader that does not keep up is let go and comes back with its last id. A new reader is first
+told from the store what its id lacks, as fast as it reads, and joins the others when it knows what they know: were it
+told anything newer before that, a cut in between would lose the rest. Nobody listens, nothing is asked.
 """
 
 from __future__ import annotations
@@ -45,6 +45,9 @@ _QUESTIONS: Final = 8
 
 #: Pulses that a reader may be behind.
 BEHIND: Final = 20
+
+#: Seconds that a reader may take for one part of what it missed.
+STALLED: Final = 30.0
 
 #: Changes that a reader may have missed to be told them one by one: more is a page to load again. They wait in memory,
 #: about 2 kB each, until the reader takes them, and there may be readers that take nothing.
@@ -162,6 +165,7 @@ class Tail:
         reading.put(b"retry: 1000\n" + message("status", self._told_status()))
         if after is not None:
             await self._repeat(reading, after, max(self._reached))
+        reading.present = True
 
     async def advance(self) -> None:
         """Ask once for what is new, and tell every reader."""
@@ -180,7 +184,8 @@ class Tail:
             self._quiet, told = 0.0, b": \n\n"
         if told:
             for reading in [*self.readers]:
-                reading.put(told)
+                if reading.present:
+                    reading.put(told)
 
     async def _repeat(self, reading: Reading, after: int, newest: int) -> None:
         if newest - after > MISSED:
@@ -188,14 +193,21 @@ class Tail:
             after = newest - MISSED
         reached = _Reached(after, after)
         while True:
-            told, upto = await self._after(reached, MISSED)
+            told, upto = await self._after(reached, MISSED, questions=1)
             if told:
-                reading.put(told)
-            if upto == reached:
+                await reading.wait(told)  # no faster than it reads: what it missed is kept in the store, not here
+            # the tail may have told the others more meanwhile; nothing is awaited from here on
+            if upto == reached and self._covers(reached):
                 return
             reached = upto
 
-    async def _after(self, reached: _Reached, most: int) -> tuple[bytes, _Reached]:
+    def _covers(self, reached: _Reached) -> bool:
+        """Whether somebody who is so far has all that this tail told."""
+        assert self._reached is not None
+        so_far = zip(KINDS, reached, self._reached, strict=True)
+        return all(mine >= told for kind, mine, told in so_far if kind in self._asked.kinds)
+
+    async def _after(self, reached: _Reached, most: int, *, questions: int = _QUESTIONS) -> tuple[bytes, _Reached]:
         """Return what is new as messages, and how far that is; of each kind the newest ``most`` are told."""
         kinds = self._asked.kinds
         sessions, whole = reached.sessions, True
@@ -204,10 +216,10 @@ class Tail:
         # Sessions first. Then all of them up to the events that were known before have been seen, and all events up
         # to these sessions: this is where whoever saw both goes on, and gets the newest events once more.
         if "sessions" in kinds:
-            changed, sessions, whole = await self._changed_sessions(sessions, most)
+            changed, sessions, whole = await self._changed_sessions(sessions, most, questions)
         number, events = max(sessions, reached.events), reached.events
         if "events" in kinds:
-            found, events, all_events = await self._changed_events(events, most)
+            found, events, all_events = await self._changed_events(events, most, questions)
             whole = whole and all_events
         if len(kinds) == 1:
             number = events if "events" in kinds else sessions
@@ -221,9 +233,9 @@ class Tail:
             messages[-1] = b"id: %d\n" % number + messages[-1]
         return b"".join(messages), _Reached(events, sessions)
 
-    async def _changed_events(self, after: int, most: int) -> tuple[list[Row], int, bool]:
+    async def _changed_events(self, after: int, most: int, questions: int) -> tuple[list[Row], int, bool]:
         found: list[Row] = []
-        for _ in range(_QUESTIONS):
+        for _ in range(questions):
             rows, upto = await self._desk.reader.changes(after, _ROWS, where=self._asked.where)
             found += rows
             if upto == after:
@@ -236,9 +248,9 @@ class Tail:
             row |= {key: None if of is None else of[key] for key in NAMES}
         return found, after, upto == after
 
-    async def _changed_sessions(self, after: int, most: int) -> tuple[list[Row], int, bool]:
+    async def _changed_sessions(self, after: int, most: int, questions: int) -> tuple[list[Row], int, bool]:
         ids: dict[str, None] = {}
-        for _ in range(_QUESTIONS):
+        for _ in range(questions):
             rows, upto = await self._desk.reader.session_changes(after, _ROWS)
             ids |= dict.fromkeys(row["connection_id"] for row in rows)
             if upto == after:
@@ -280,6 +292,8 @@ class Reading:
 
     def __init__(self) -> None:
         self.behind = asyncio.Event()
+        self.present = False  # it has what was before; the ids it is told never go back
+        self._idle = asyncio.Event()  # everything so far is on its way
         self._waiting: asyncio.Queue[bytes] = asyncio.Queue(BEHIND)
 
     def put(self, told: bytes) -> None:
@@ -289,6 +303,15 @@ class Reading:
         except asyncio.QueueFull:
             self.behind.set()
 
+    async def wait(self, told: bytes) -> None:
+        """Put something in line as soon as all that was put before is on its way."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), STALLED)
+        except TimeoutError:
+            self.behind.set()
+        self._idle.clear()
+        self._waiting.put_nowait(told)
+
     def failed(self, work: asyncio.Future[Any]) -> None:
         """Let the reader come back when what it waits for could not be asked."""
         if not work.cancelled() and work.exception() is not None:
@@ -296,6 +319,8 @@ class Reading:
 
     async def take(self) -> bytes:
         """Return what waits, as one piece."""
+        if self._waiting.empty():
+            self._idle.set()
         told = [await self._waiting.get()]
         while not self._waiting.empty():
             told.append(self._waiting.get_nowait())

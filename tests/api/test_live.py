@@ -18,6 +18,7 @@ from mcp_tap.api.desk import Desk, Recording
 from mcp_tap.app import _Server, application
 from mcp_tap.model import Batch, Status
 from mcp_tap.store import Writer
+from mcp_tap.store.filters import Filter
 from tests.api.asking import run
 from tests.store.plausible import Scene, scene
 from tests.store.recording import reading, writing
@@ -311,6 +312,65 @@ def test_a_reader_that_falls_behind_is_let_go(tmp_path: Path, monkeypatch: pytes
                 await asyncio.wait([answering], timeout=live.PULSE)
             await answering
             assert "more_body" not in open_[-1]
+
+    run(work())
+
+
+def test_numbers_never_go_back_while_a_reader_catches_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # were news told before the rest of what was missed, a cut in between would lose that rest
+    monkeypatch.setattr(live, "PULSE", 0.002)
+    monkeypatch.setattr(live, "_ROWS", 20)
+
+    async def work() -> None:
+        async with living(tmp_path / "tap.db") as tap:
+            told = robot()
+            for number in range(400):
+                told.call("tools/call", "09:01:01", 1, f"old{number}")
+            await tap.write(told)
+
+            async def write() -> None:
+                for number in range(60):
+                    told.call("tools/call", "09:01:01", 1, f"c{number}")
+                    await tap.write(told)
+
+            async def follow() -> tuple[list[int], set[str]]:
+                numbers, names = [], set[str]()
+                async with tap.stream("?change=0&of=events") as stream:
+                    while "c59" not in names:
+                        event = await stream.next("event")
+                        names.add(event.json()["target"])
+                        if event.id:
+                            numbers.append(int(event.id))
+                return numbers, names
+
+            *found, _ = await asyncio.gather(follow(), follow(), write())
+            everything = {None, *(f"old{number}" for number in range(400)), *(f"c{number}" for number in range(60))}
+            for numbers, names in found:
+                assert numbers == sorted(numbers)
+                assert names == everything
+
+    run(work())
+
+
+def test_a_reader_that_stalls_while_it_catches_up_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "STALLED", 0.2)
+    monkeypatch.setattr(live, "_ROWS", 20)
+
+    async def work() -> None:
+        async with living(tmp_path / "tap.db") as tap:
+            told = robot()
+            for number in range(400):
+                told.call("tools/call", "09:01:01", 1, f"old{number}")
+            await tap.write(told)
+            reading_ = live.Reading()
+            tail = live.Tail(tap.desk, live.Asked(Filter(), ("events",), revealed=False))
+            beginning = asyncio.ensure_future(tail.begin(reading_, 0))
+            await reading_.take()  # and never again
+            await asyncio.wait_for(reading_.behind.wait(), 20)
+            assert not reading_.present
+            assert (await reading_.take()).count(b"event: event") <= 2 * 20  # what waited is no more than a part
+            beginning.cancel()
+            await asyncio.wait([beginning])
 
     run(work())
 
