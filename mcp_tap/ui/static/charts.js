@@ -21,7 +21,10 @@ class Chart {
   constructor(svg) {
     this.svg = svg;
     const { left, right, from, to } = svg.dataset;
-    [this.left, this.right, this.from, this.to] = [Number(left), Number(right), Number(from), Number(to)];
+    this.left = Number(left);
+    this.right = Number(right);
+    this.from = Number(from);
+    this.to = Number(to);
     this.began = NaN;
     this.dragged = false;
     svg.addEventListener("pointerdown", (event) => this.press(event));
