@@ -48,10 +48,13 @@ setup: $(BIN)/.developing
 demo: $(BIN)/.installed
 	$(BIN)/mcp-tap demo $(ARGS)
 
+# The tests wait for servers and browsers more than they compute: three of them for every two cores.
+WORKERS := $(shell $(PYTHON) -c 'import os; print(min(8, (os.cpu_count() or 1) * 3 // 2 or 1))' 2>/dev/null)
+
 # Without a network the SDKs cannot be fetched: their tests are skipped then, and say so.
 test: setup browser
 	-$(BIN)/python tests/sdk/environments.py
-	$(BIN)/pytest -n auto --dist worksteal -m "not matrix" $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not matrix" $(ARGS)
 
 test-all: setup sdk browser
 	$(BIN)/pytest -n auto -m "not (links and matrix)" $(ARGS)
