@@ -171,7 +171,7 @@ def heatmap(cells: Sequence[Row], spans: Sequence[Row], link: Link, *, name: str
             picture.append(element("line", class_="grid", x1=LEFT, x2=WIDTH - RIGHT, y1=at, y2=at))
             picture.append(element("text", _mark(row), class_="mark", x=LEFT - 8, y=at + 4, text_anchor="end"))
     picture += _axis(x)
-    columns: dict[tuple[int, int], list[Element]] = {}
+    columns: dict[tuple[int, int], list[Row]] = {}
     for cell in cells:
         left, right = x(cell["start"]), x(cell["end"])
         at = bottom - (_level(cell) - rows[0] + 1) * height
@@ -181,9 +181,10 @@ def heatmap(cells: Sequence[Row], spans: Sequence[Row], link: Link, *, name: str
         picture.append(element("rect", class_=f"heat-{shade}{' bad' if bad else ''}", **box))
         if bad:
             picture.append(element("rect", fill=f"url(#{name}-hatch)", **box))
-        target = element("rect", element("title", _said_cell(cell)), class_="cell", **box)
-        columns.setdefault((cell["start"], cell["end"]), []).append(target)
-    links = [element("a", *targets, href=link(*span), tabindex="-1") for span, targets in columns.items()]
+        columns.setdefault((cell["start"], cell["end"]), []).append(cell)
+    links = [
+        element("a", _column(x, bottom, column), href=link(*span), tabindex="-1") for span, column in columns.items()
+    ]
     total = sum(cell["calls"] for cell in cells)
     busiest = max(cells, key=lambda cell: cell["calls"])
     description = f"{_span(spans or cells)}: {counted(total, 'call')}, most of them {_range(busiest)}"
@@ -423,8 +424,20 @@ def _said_calls(span: Row) -> str:
     return f"{_both(span)}: {counted(span['calls'], 'call')}, {counted(span['errors'], 'error')}"
 
 
-def _said_cell(cell: Row) -> str:
-    return f"{_both(cell)}, {_range(cell)}: {counted(cell['calls'], 'call')}, {counted(cell['errors'], 'error')}"
+def _column(x: Scale, bottom: float, cells: Sequence[Row]) -> Element:
+    """Return what a pointer meets over a span of a heatmap: its figures, slowest first."""
+    left, right = x(cells[0]["start"]), x(cells[0]["end"])
+    by_latency = sorted(cells, key=lambda cell: -(cell["low_ms"] or 0))
+    said = "; ".join(f"{_range(cell)}: {_some(cell)}" for cell in by_latency)
+    return element(
+        "rect", element("title", f"{_both(cells[0])} — {said}"), class_="cell",
+        x=left, y=TOP, width=max(right - left - 0.5, 0.5), height=bottom - TOP,
+    )  # fmt: skip
+
+
+def _some(cell: Row) -> str:
+    failed = f", {cell['errors']:,} failed" if cell["errors"] else ""
+    return f"{counted(cell['calls'], 'call')}{failed}"
 
 
 def _level(cell: Row) -> int:
