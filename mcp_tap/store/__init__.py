@@ -61,6 +61,13 @@ class Page(NamedTuple):
     searched_until: str | None = None  # ISO: what is older was not looked at, see `SEARCHED`; None: all was
 
 
+class Course(NamedTuple):
+    """How calls went over time, from one reading."""
+
+    series: list[Row]
+    heatmap: list[Row]
+
+
 class Usage(NamedTuple):
     """Who uses what."""
 
@@ -251,6 +258,9 @@ class Reader(Protocol):
 
         ``start``, ``end`` (microseconds), ``low_ms``, ``high_ms`` (powers of two), ``calls``, ``errors``.
         """
+
+    async def course(self, where: Filter, *, parts: int = 60) -> Course:
+        """Return `series` and `heatmap` at once: what reads the same lines reads them once."""
 
     async def matrix(self, where: Filter = ALL) -> list[Row]:
         """Return calls by ``tool`` and ``client``: ``calls``, ``errors``; most called first."""

@@ -7,7 +7,7 @@ import sqlite3
 from collections import Counter
 from typing import Final
 
-from mcp_tap.store import Row, Usage
+from mcp_tap.store import Course, Row, Usage
 from mcp_tap.store import queries_desk as queries
 from mcp_tap.store.health import health
 from mcp_tap.store.rows import iso
@@ -71,9 +71,27 @@ def totals(db: sqlite3.Connection, asked: Asked) -> Row:
 
 def series(db: sqlite3.Connection, asked: Asked, parts: int) -> list[Row]:
     """Return figures over time."""
+    return _series(*_over_time(db, asked, parts))
+
+
+def heatmap(db: sqlite3.Connection, asked: Asked, parts: int) -> list[Row]:
+    """Return calls by time and latency."""
+    return _heatmap(*_over_time(db, asked, parts))
+
+
+def course(db: sqlite3.Connection, asked: Asked, parts: int) -> Course:
+    """Return both, from one reading."""
+    cut, counted = _over_time(db, asked, parts)
+    return Course(_series(cut, counted), _heatmap(cut, counted))
+
+
+def _over_time(db: sqlite3.Connection, asked: Asked, parts: int) -> tuple[Cut, dict[int, Tally]]:
     reading = Reading(db, asked)
     cut = spans(reading.whole, parts)
-    counted = reading.at_once(cut)
+    return cut, reading.at_once(cut)
+
+
+def _series(cut: Cut, counted: dict[int, Tally]) -> list[Row]:
     none = Tally()
     found = [(cut.start + n * cut.length, counted.get(n, none)) for n in range(cut.parts)]
     return [
@@ -82,12 +100,9 @@ def series(db: sqlite3.Connection, asked: Asked, parts: int) -> list[Row]:
     ]
 
 
-def heatmap(db: sqlite3.Connection, asked: Asked, parts: int) -> list[Row]:
-    """Return calls by time and latency."""
-    reading = Reading(db, asked)
-    cut = spans(reading.whole, parts)
+def _heatmap(cut: Cut, counted: dict[int, Tally]) -> list[Row]:
     cells: dict[tuple[int, int], list[int]] = {}
-    for part, tally in reading.at_once(cut).items():
+    for part, tally in counted.items():
         for place, of in enumerate((tally.latency, tally.latency_failed)):
             for number, calls in histogram.buckets(of):
                 cells.setdefault((part, _power(number)), [0, 0])[place] += calls

@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import orjson
 
 from mcp_tap.model import NotFoundError, Status, UsageError, hash_session_id
-from mcp_tap.store import ALL, COUNTED, FIRST, Page, Paging, Row, Summary, Table, Usage, queries, queries_desk
+from mcp_tap.store import (
+    ALL,
+    COUNTED,
+    FIRST,
+    Course,
+    Page,
+    Paging,
+    Row,
+    Summary,
+    Table,
+    Usage,
+    queries,
+    queries_desk,
+)
 from mcp_tap.store.operations import Span, times
 from mcp_tap.store.rows import DIGITS, iso, number_id
 from mcp_tap.store.sqlite import around, figures, groups, lists, own_query
@@ -196,6 +209,10 @@ class Reader:
     async def heatmap(self, where: Filter, *, parts: int = 60) -> list[Row]:
         """Return calls by time and latency, without empty cells."""
         return await self._figures(where, lambda db, asked: figures.heatmap(db, asked, parts))
+
+    async def course(self, where: Filter, *, parts: int = 60) -> Course:
+        """Return `series` and `heatmap` from one reading."""
+        return await self._figures(where, lambda db, asked: figures.course(db, asked, parts))
 
     async def matrix(self, where: Filter = ALL) -> list[Row]:
         """Return calls by tool and client."""

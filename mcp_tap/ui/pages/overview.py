@@ -24,10 +24,9 @@ async def page(desk: Desk, request: Request) -> Response:
     reader, facts = desk.reader, request.state.facts
     drawn, earlier = recorded(where, facts, growing=desk.recording().on), before(where, facts)
     failed = where if where.value("status") == "failed" else where.plus("status", "failed")
-    (now, was), spans, heat, usage, sessions, errors = await asyncio.gather(
+    (now, was), (spans, heat), usage, sessions, errors = await asyncio.gather(
         asyncio.gather(reader.totals(where), maybe(earlier, reader.totals)),
-        reader.series(drawn),
-        reader.heatmap(drawn),
+        reader.course(drawn),
         reader.usage(where),
         reader.list_sessions(where, NEWEST),
         reader.list_events(failed, NEWEST),

@@ -151,6 +151,17 @@ async def everything(reader: Reader, text: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("text", FILTERS)
+def test_one_reading_says_what_two_say(folded: Path, text: str) -> None:
+    async def work() -> None:
+        async with reading(folded) as reader:
+            asked = where(text)
+            assert await reader.course(asked) == (await reader.series(asked), await reader.heatmap(asked))
+            assert await reader.usage(asked) == (await reader.clients(asked), await reader.matrix(asked))
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("text", FILTERS)
 def test_what_is_counted_ahead_changes_no_count(plain: Path, folded: Path, text: str) -> None:
     async def work() -> tuple[dict[str, Any], dict[str, Any]]:
         async with reading(plain) as one, reading(folded) as other:
