@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from mcp_tap.app import NICE
 from mcp_tap.demo.server import serve
 from mcp_tap.store import open_writer
 from tests.sdk.harness import sample_server
@@ -62,6 +63,13 @@ def test_a_call_is_recorded_shown_and_served(upstream: str, tmp_path: Path) -> N
     (session,) = tap.rows("SELECT * FROM sessions")
     assert (session["client_name"], session["server_name"], session["origin"]) == ("tester", "weather-shop", "header")
     assert (session["calls"], session["errors"], session["end_reason"]) == (3, 1, "shutdown")
+
+
+def test_the_recorder_waits_where_both_want_the_same_core(upstream: str, tmp_path: Path) -> None:
+    with running(upstream, tmp_path / "tap.db") as tap:
+        relay, recorder = (os.getpriority(os.PRIO_PROCESS, pid) for pid in (tap.process.pid, tap.recorder))
+        assert recorder == min(relay + NICE, 19)
+        assert tap.stop() == 0
 
 
 def test_sigterm_lets_the_calls_in_flight_end(upstream: str, tmp_path: Path) -> None:

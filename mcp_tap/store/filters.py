@@ -14,20 +14,30 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from mcp_tap.model import UsageError, hash_session_id
+from mcp_tap.store.conditions import (
+    SIZES,
+    SPANS,
+    Condition,
+    any_of,
+    begins,
+    compared,
+    iso,
+    joined,
+    like,
+    matches,
+    moment,
+    named,
+    one_of,
+)
 
 #: What a filter may ask at once. Every word and every value makes the SQL deeper, which SQLite allows up to a depth of
-#: 1,000 (https://www.sqlite.org/limits.html §4), and a `*` or a long text makes comparing slower with every row.
+#: 1,000 (https://www.sqlite.org/limits.html §4), and a long text makes comparing slower with every row.
 MOST_WORDS: Final = 100
 MOST_VALUES: Final = 400
 MOST_CHARACTERS: Final = 8_000
-MOST_STARS: Final = 8
-
-#: What a condition's values are bound to: names in the SQL are made unique by `Conditions`.
-Condition = tuple[str, tuple[Any, ...]]
 
 
 class About(NamedTuple):
@@ -86,7 +96,7 @@ class Filter:
         """Whether what the filter says of tools by name holds for one, whatever else it asks for."""
         for term in self.terms:
             if term.key in {"tool", "name"}:
-                named = any(_matches(name, value) for value in term.value.split(",") if value)
+                named = any(matches(name, value) for value in term.value.split(",") if value)
                 if named == term.negated:
                     return False
         return True
@@ -140,7 +150,7 @@ class Filter:
             return None
         until = self.until_us or self.now_us
         rest = self.without("since", "from", "to")
-        return rest.plus("from", _iso(2 * since - until)).plus("to", _iso(since))
+        return rest.plus("from", iso(2 * since - until)).plus("to", iso(since))
 
     def events(self, session_key: bytes = b"") -> Condition:
         """Return the condition on rows of `timeline`, with `?` for each value in turn.
@@ -148,7 +158,7 @@ class Filter:
         ``session_key`` is that of the recording: with it, a raw `mcp-session-id` also finds its hash.
         """
         about = About(self.now_us, session_key)
-        return _joined(term.condition(EVENT, about) for term in map(_Word, self.terms))
+        return joined(term.condition(EVENT, about) for term in map(_Word, self.terms))
 
     def sessions(self, session_key: bytes = b"", *, since: str = "", until: str = "") -> Condition:
         """Return the condition on rows of `connection`, with `?` for each value in turn; see `events`.
@@ -156,7 +166,7 @@ class Filter:
         ``since`` and ``until`` (ISO) bound the lines that are looked at for what a session has.
         """
         about = About(self.now_us, session_key, since, until)
-        return _joined(term.condition(SESSION, about) for term in map(_Word, self.terms))
+        return joined(term.condition(SESSION, about) for term in map(_Word, self.terms))
 
 
 _TIMES: Final = frozenset({"since", "from", "to"})
@@ -254,124 +264,6 @@ def _check(term: Term, now_us: int) -> None:
     _Word(term).condition(EVENT, About(now_us))
 
 
-# ------------------------------------------------------------------------------------------------- reading values
-
-
-def moment(text: str, now_us: int) -> int:
-    """Return a point in time as microseconds since the epoch.
-
-    A span before now (30m, 1h, 7d), ISO 8601 (local where it names no zone), or the last time the clock showed 10:08.
-    Raises UsageError.
-    """
-    text = text.strip()
-    now = datetime.fromtimestamp(now_us / 1_000_000, UTC)
-    if span := re.fullmatch(r"(\d{1,6})\s*([smhdw])", text):
-        unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}[span[2]]
-        return max(now_us - int(timedelta(**{unit: int(span[1])}).total_seconds()) * 1_000_000, 0)
-    try:
-        if re.fullmatch(r"\d{1,2}:\d\d(:\d\d(\.\d+)?)?", text):
-            local = now.astimezone()
-            clock = datetime.fromisoformat(f"{local:%Y-%m-%d} {text.zfill(5) if len(text) < 5 else text}").astimezone()
-            if clock > local:
-                clock -= timedelta(days=1)
-            return int(clock.timestamp() * 1_000_000)
-        return max(round(datetime.fromisoformat(text).astimezone().timestamp() * 1_000_000), 0)
-    except (ValueError, OverflowError, OSError):
-        raise UsageError(
-            f'"{text}" is no time', hint="write 30m, 1h, 7d, 10:08 or 2026-03-14T10:08", code="filter"
-        ) from None
-
-
-_SPANS: Final = {"us": 1, "µs": 1, "ms": 1000, "s": 1_000_000, "m": 60_000_000, "min": 60_000_000, "h": 3_600_000_000}
-_SIZES: Final = {"": 1, "b": 1, "k": 1000, "kb": 1000, "m": 1_000_000, "mb": 1_000_000, "g": 10**9, "gb": 10**9}
-
-
-def _number(text: str, units: dict[str, int], example: str) -> int:
-    match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,9})?)\s*([a-zµ]*)", text.strip().lower())
-    if match is None or match[2] not in units:
-        raise UsageError(f'"{text}" cannot be compared', hint=f"write {example}", code="filter")
-    return min(round(float(match[1]) * units[match[2]]), 2**62)  # SQLite's integers have 64 bits
-
-
-def _compared(column: str, text: str, units: dict[str, int], example: str) -> Condition:
-    """Read `>500ms`, `<=10kB`, `100ms..1s`, or a bare amount, which means at least so much."""
-    if ".." in text:
-        low, _, high = text.partition("..")
-        return f"{column} BETWEEN ? AND ?", (_number(low, units, example), _number(high, units, example))
-    match = re.match(r"(>=|<=|>|<|=)?(.*)", text, re.DOTALL)
-    assert match is not None  # every part of it may be empty
-    return f"{column} {match[1] or '>='} ?", (_number(match[2], units, example),)
-
-
-def _one_of(text: str, words: dict[str, Any], what: str) -> Any:
-    found = words.get(text.lower())
-    if found is None:
-        close = difflib.get_close_matches(text.lower(), words, n=1)
-        hint = (f"did you mean {close[0]}?\n" if close else "") + f"there are:  {' '.join(words)}"
-        raise UsageError(f'"{text}" is no {what}', hint=hint, code="filter")
-    return found
-
-
-#: The last second of the year 9999, the last that ISO 8601 writes with four digits.
-_LAST: Final = 253_402_300_799
-
-
-def _iso(at_us: int) -> str:
-    return (
-        datetime.fromtimestamp(min(max(at_us / 1_000_000, 0), _LAST), UTC)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z")
-    )
-
-
-def _escaped(text: str) -> str:
-    return re.sub(r"([\\%_])", r"\\\1", text)
-
-
-def _like(column: str, text: str) -> Condition:
-    return f"{column} LIKE ? ESCAPE '\\'", (f"%{_escaped(text)}%",)
-
-
-def _begins(column: str, text: str) -> Condition:
-    # a range, so that an index serves it
-    return f"({column} >= ? AND {column} < ?)", (text, text + "\U0010ffff")
-
-
-def _named(column: str, text: str) -> Condition:
-    """Return the condition for a name, in which `*` stands for anything."""
-    if text.count("*") > MOST_STARS:
-        raise UsageError(f"{text.count('*')} stars are too many", hint=f"write at most {MOST_STARS}", code="filter")
-    if "*" in text:
-        return f"{column} LIKE ? ESCAPE '\\'", (_escaped(text).replace("*", "%"),)
-    return f"{column} = ?", (text,)
-
-
-def _matches(name: str, pattern: str) -> bool:
-    """Whether a name is what `_named` looks for."""
-    if "*" not in pattern:
-        return name == pattern
-    # part by part, each at its first place: a regular expression would try every combination of places
-    name, (first, *between, last) = name.lower(), pattern.lower().split("*")
-    at, end = len(first), len(name) - len(last)
-    if at > end or not name.startswith(first) or not name.endswith(last):
-        return False
-    for part in between:
-        found = name.find(part, at, end)
-        if found < 0:
-            return False
-        at = found + len(part)
-    return True
-
-
-def _any(*conditions: Condition) -> Condition:
-    return f"({' OR '.join(sql for sql, _ in conditions)})", tuple(v for _, values in conditions for v in values)
-
-
-def _joined(conditions: Iterable[Condition]) -> Condition:
-    both = [*conditions]
-    return " AND ".join(sql for sql, _ in both) or "1", tuple(v for _, values in both for v in values)
-
-
 # ------------------------------------------------------------------------------------------------- the table of keys
 
 #: What a filter is asked about.
@@ -395,12 +287,12 @@ class Key(NamedTuple):
 
 
 def _tool(value: str, _: About) -> Condition:
-    sql, values = _named("timeline.name", value)
+    sql, values = named("timeline.name", value)
     return f"(timeline.type = 'tools/call' AND {sql})", values
 
 
 def _called(value: str, _: About) -> Condition:
-    sql, values = _named("called.key", value)
+    sql, values = named("called.key", value)
     return f"EXISTS (SELECT 1 FROM json_each(connection.tools) AS called WHERE {sql})", values
 
 
@@ -408,8 +300,8 @@ def _who(name: str, version: str) -> _Read:
     def read(value: str, _: About) -> Condition:
         who, at, exactly = value.partition("@")
         if not at:
-            return _like(name, who)
-        sql, values = _begins(version, exactly)
+            return like(name, who)
+        sql, values = begins(version, exactly)
         return f"({name} = ? AND {sql})", (who, *values)
 
     return read
@@ -423,13 +315,13 @@ _MESSAGE_STATUS: Final = {
 
 
 def _status(value: str, _: About) -> Condition:
-    status = _one_of(value, _MESSAGE_STATUS, "status")
+    status = one_of(value, _MESSAGE_STATUS, "status")
     column = "connection.status" if status in {"active", "ended"} else "timeline.status"
     return f"{column} = '{status}'", ()  # a word of ours, written out: only so can an index of part of the rows serve
 
 
 def _session_status(value: str, _: About) -> Condition:
-    status = _one_of(value, _MESSAGE_STATUS, "status")
+    status = one_of(value, _MESSAGE_STATUS, "status")
     counted = {"failed": "connection.errors > 0", "succeeded": "connection.errors = 0"}
     counted["waiting_for_response"] = "connection.open_calls > 0"
     return (counted[status], ()) if status in counted else ("connection.status = ?", (status,))
@@ -446,7 +338,7 @@ _REASONS: Final = {
 def _error(value: str, _: About) -> Condition:
     if re.fullmatch(r"-?\d+", value):
         return "(timeline.status = 'failed' AND timeline.code = ?)", (value,)
-    return "(timeline.status = 'failed' AND timeline.failure_reason = ?)", (_one_of(value, _REASONS, "kind of error"),)
+    return "(timeline.status = 'failed' AND timeline.failure_reason = ?)", (one_of(value, _REASONS, "kind of error"),)
 
 
 _DIRECTIONS: Final = {
@@ -465,11 +357,11 @@ _MARKS: Final = {
 
 
 def _mark(value: str, _: About) -> Condition:
-    return _one_of(value, _MARKS, "mark")[0], ()
+    return one_of(value, _MARKS, "mark")[0], ()
 
 
 def _session_mark(value: str, about: About) -> Condition:
-    about_session: str | None = _one_of(value, _MARKS, "mark")[1]
+    about_session: str | None = one_of(value, _MARKS, "mark")[1]
     return _has_event(_mark(value, about), about) if about_session is None else (about_session, ())
 
 
@@ -477,7 +369,7 @@ def _id(value: str, _: About) -> Condition:
     if number := re.fullmatch(r"s(?:mg|ev)_[0-9a-z]{5}(\d{12})", value):
         return "timeline.pk = ?", (int(number[1]),)
     if value.startswith(("scn_", "ses_")):
-        return _any(_begins("connection.id", value), _begins("session.id", value))
+        return any_of(begins("connection.id", value), begins("session.id", value))
     return "timeline.jsonrpc_id IN (?, ?)", (value, f'"{value}"')
 
 
@@ -488,29 +380,29 @@ def _session_id(value: str, about: About) -> Condition:
 
 def _belongs(value: str, about: About) -> Condition:
     columns = ("session.id", "connection.id", "connection.mcp_session_id")
-    conditions = [_begins(column, value) for column in columns]
+    conditions = [begins(column, value) for column in columns]
     if about.session_key:
         conditions.append(("connection.mcp_session_id = ?", (hash_session_id(value, about.session_key),)))
-    return _any(*conditions)
+    return any_of(*conditions)
 
 
 def _text(value: str, _: About) -> Condition:
-    sql, values = _like("body.data", value)
+    sql, values = like("body.data", value)
     stored = (f"EXISTS (SELECT 1 FROM body WHERE body.timeline = timeline.pk AND {sql})", values)
-    return _any(_like("timeline.message", value), _like("timeline.note", value), stored)
+    return any_of(like("timeline.message", value), like("timeline.note", value), stored)
 
 
 def _bare(value: str, about: About) -> Condition:
     names = ("timeline.name", "timeline.message", "timeline.type", "connection.client_name", "timeline.trace_id")
-    return _any(_belongs(value, about), *(_like(name, value) for name in names))
+    return any_of(_belongs(value, about), *(like(name, value) for name in names))
 
 
 def _bare_session(value: str, about: About) -> Condition:
     names = ("connection.client_name", "connection.server_name", "connection.user_agent", "connection.tools")
     failed = "SELECT connection FROM timeline WHERE status = 'failed' AND "
-    sql, values = _like("timeline.message", value)
+    sql, values = like("timeline.message", value)
     errors = (f"connection.pk IN ({failed}{sql})", values)
-    return _any(_belongs(value, about), *(_like(name, value) for name in names), errors)
+    return any_of(_belongs(value, about), *(like(name, value) for name in names), errors)
 
 
 _HAS_EVENT: Final = "connection.pk IN (SELECT timeline.connection FROM timeline WHERE "
@@ -529,17 +421,17 @@ _SLOW_US: Final = 100_000
 
 
 def _latency(value: str, _: About) -> Condition:
-    sql, values = _compared("timeline.duration_us", value, _SPANS, "latency:>500ms or 100ms..1s")
+    sql, values = compared("timeline.duration_us", value, SPANS, "latency:>500ms or 100ms..1s")
     slow = not value.lstrip().startswith("<") and values[0] >= _SLOW_US
     return (f"(timeline.duration_us >= {_SLOW_US} AND {sql})" if slow else sql), values
 
 
 def _at_least(column: str) -> _Read:
-    return lambda value, _: _compared(column, value, _SPANS, "duration:>10m or 1m..5m")
+    return lambda value, _: compared(column, value, SPANS, "duration:>10m or 1m..5m")
 
 
 def _count(column: str) -> _Read:
-    return lambda value, _: _compared(column, value, {"": 1}, ">10")
+    return lambda value, _: compared(column, value, {"": 1}, ">10")
 
 
 def _column(form: Callable[[str, str], Condition], column: str) -> _Read:
@@ -548,11 +440,11 @@ def _column(form: Callable[[str, str], Condition], column: str) -> _Read:
 
 def _word_of(column: str, words: Iterable[str], what: str) -> _Read:
     table = {word: word for word in words}
-    return lambda value, _: (f"{column} = ?", (_one_of(value, table, what),))
+    return lambda value, _: (f"{column} = ?", (one_of(value, table, what),))
 
 
 def _in(column: str) -> _Read:
-    return _column(_begins, column)
+    return _column(begins, column)
 
 
 _ORIGIN = _word_of("connection.origin", ("header", "endpoint", "gateway", "derived"), "origin")
@@ -567,8 +459,8 @@ _DURATION = (
 
 KEYS: Final[dict[str, Key]] = {
     "tool": Key("the tool that is called; * stands for anything", "tool:create_*", _tool, _called),
-    "method": Key("the JSON-RPC method or the name of the event", "-method:ping", _column(_named, "timeline.type")),
-    "name": Key("the tool, prompt or resource", "name:file:///*", _column(_named, "timeline.name")),
+    "method": Key("the JSON-RPC method or the name of the event", "-method:ping", _column(named, "timeline.type")),
+    "name": Key("the tool, prompt or resource", "name:file:///*", _column(named, "timeline.name")),
     "client": Key("part of the client's name, or name@version", "client:claude", _CLIENT, _CLIENT),
     "server": Key("part of the server's name, or name@version", "server:weather", _SERVER, _SERVER),
     "session": Key("the beginning of a session's id or of an mcp-session-id", "session:85caee5d", _belongs, _belongs),
@@ -581,7 +473,7 @@ KEYS: Final[dict[str, Key]] = {
     ),
     "dir": Key(
         "who sent it: client or server", "dir:server",
-        lambda value, _: ("timeline.direction = ?", (_one_of(value, _DIRECTIONS, "direction"),)),
+        lambda value, _: ("timeline.direction = ?", (one_of(value, _DIRECTIONS, "direction"),)),
     ),
     "era": Key("legacy or modern", "era:modern", _ERA, _ERA),
     "revision": Key(
@@ -590,7 +482,7 @@ KEYS: Final[dict[str, Key]] = {
     ),
     "origin": Key("header, endpoint, gateway or derived", "origin:derived", _ORIGIN, _ORIGIN),
     "upstream": Key(
-        "part of the server's URL", "upstream:9000", _column(_like, "provider.url"), _column(_like, "provider.url")
+        "part of the server's URL", "upstream:9000", _column(like, "provider.url"), _column(like, "provider.url")
     ),
     "id": Key("an id of ours, or a JSON-RPC id", "id:7", _id, _session_id),
     "trace": Key("the beginning of a trace id", "trace:4bf92f35", _in("timeline.trace_id")),
@@ -599,8 +491,8 @@ KEYS: Final[dict[str, Key]] = {
     "duration": Key("how long a session lasted", "duration:>10m", _at_least(_DURATION), _at_least(_DURATION)),
     "size": Key(
         "bytes of a message, both bodies", "size:>10kB",
-        lambda v, _: _compared("(timeline.request_bytes + timeline.response_bytes)", v, _SIZES, "size:>10kB"),
-        lambda v, _: _compared("(connection.request_bytes + connection.response_bytes)", v, _SIZES, "size:>10kB"),
+        lambda v, _: compared("(timeline.request_bytes + timeline.response_bytes)", v, SIZES, "size:>10kB"),
+        lambda v, _: compared("(connection.request_bytes + connection.response_bytes)", v, SIZES, "size:>10kB"),
     ),
     "calls": Key("how many calls a session has", "calls:>10", _count("connection.calls"), _count("connection.calls")),
     "errors": Key("how many of them failed", "errors:>0", _count("connection.errors"), _count("connection.errors")),
@@ -608,20 +500,20 @@ KEYS: Final[dict[str, Key]] = {
     "is": Key("incomplete, shared, quiet, retry, call", "is:incomplete", _mark, _session_mark),
     "since": Key(
         "from then on: a span before now, or a time", "since:1h",
-        lambda value, about: ("timeline.time >= ?", (_iso(moment(value, about.now_us)),)),
-        lambda value, about: ("connection.last_active >= ?", (_iso(moment(value, about.now_us)),)),
+        lambda value, about: ("timeline.time >= ?", (iso(moment(value, about.now_us)),)),
+        lambda value, about: ("connection.last_active >= ?", (iso(moment(value, about.now_us)),)),
         split=False,
     ),
     "from": Key(
         "from then on", "from:10:05",
-        lambda value, about: ("timeline.time >= ?", (_iso(moment(value, about.now_us)),)),
-        lambda value, about: ("connection.last_active >= ?", (_iso(moment(value, about.now_us)),)),
+        lambda value, about: ("timeline.time >= ?", (iso(moment(value, about.now_us)),)),
+        lambda value, about: ("connection.last_active >= ?", (iso(moment(value, about.now_us)),)),
         split=False,
     ),
     "to": Key(
         "before then", "to:10:15",
-        lambda value, about: ("timeline.time < ?", (_iso(moment(value, about.now_us)),)),
-        lambda value, about: ("connection.started < ?", (_iso(moment(value, about.now_us)),)),
+        lambda value, about: ("timeline.time < ?", (iso(moment(value, about.now_us)),)),
+        lambda value, about: ("connection.started < ?", (iso(moment(value, about.now_us)),)),
         split=False,
     ),
 }  # fmt: skip
@@ -656,7 +548,7 @@ class _Word:
             read = [self._read(value, of, about) for value in values]
         except UsageError as error:
             raise UsageError(f'in "{term}": {error}', hint=error.hint, code="filter") from None
-        sql, bound = _any(*read) if len(read) > 1 else read[0]
+        sql, bound = any_of(*read) if len(read) > 1 else read[0]
         # what is unknown is not what was asked for, so its opposite holds
         return (f"NOT coalesce({sql}, 0)", bound) if term.negated else (sql, bound)
 

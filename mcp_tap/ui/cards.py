@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
 from mcp_tap.store import Row
-from mcp_tap.store.filters import Filter, moment
+from mcp_tap.store.conditions import moment
+from mcp_tap.store.filters import Filter
 from mcp_tap.store.rows import iso
 from mcp_tap.ui.charts import Link, percent
 from mcp_tap.ui.frame import TIMES, address, written

@@ -311,14 +311,6 @@ def test_a_tool_fits_as_its_calls_do(text: str, name: str, *, fits: bool) -> Non
     assert parse(text, now_us=NOW).fits_tool(name) is fits
 
 
-def test_a_moment_is_read_in_every_form() -> None:
-    assert filters.moment("90m", NOW) == NOW - 5400 * 1_000_000
-    assert filters.moment("10:08", NOW) == at("10:08:00")
-    assert filters.moment("23:59", NOW) == at("23:59:00") - 24 * 3600 * 1_000_000  # the last time the clock showed it
-    assert filters.moment("2026-03-14T10:08:44.998Z", NOW) == at("10:08:44.998")
-    assert filters.moment("2026-03-14T11:08+01:00", NOW) == at("10:08:00")
-
-
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -15,7 +15,8 @@ from mcp_tap.store.rows import iso
 from mcp_tap.store.sqlite.pool import rows
 
 if TYPE_CHECKING:
-    from mcp_tap.store.filters import Condition, Filter
+    from mcp_tap.store.conditions import Condition
+    from mcp_tap.store.filters import Filter
 
 _SIZE: Final = "timeline.request_bytes + timeline.response_bytes"
 _LAST: Final = "coalesce(connection.ended_us, connection.last_active_us)"

@@ -16,7 +16,8 @@ import orjson
 
 from mcp_tap.store import Row
 from mcp_tap.store import queries_desk as queries
-from mcp_tap.store.filters import Condition, Filter
+from mcp_tap.store.conditions import Condition
+from mcp_tap.store.filters import Filter
 from mcp_tap.store.rows import iso, microseconds
 from mcp_tap.store.sqlite import histogram
 
