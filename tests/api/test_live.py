@@ -316,6 +316,15 @@ def test_a_reader_that_falls_behind_is_let_go(tmp_path: Path, monkeypatch: pytes
     run(work())
 
 
+async def plenty(tap: Live) -> Scene:
+    """Write 400 calls: many parts of what a reader may have missed."""
+    told = robot()
+    for number in range(400):
+        told.call("tools/call", "09:01:01", 1, f"old{number}")
+    await tap.write(told)
+    return told
+
+
 def test_numbers_never_go_back_while_a_reader_catches_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # were news told before the rest of what was missed, a cut in between would lose that rest
     monkeypatch.setattr(live, "PULSE", 0.002)
@@ -323,10 +332,7 @@ def test_numbers_never_go_back_while_a_reader_catches_up(tmp_path: Path, monkeyp
 
     async def work() -> None:
         async with living(tmp_path / "tap.db") as tap:
-            told = robot()
-            for number in range(400):
-                told.call("tools/call", "09:01:01", 1, f"old{number}")
-            await tap.write(told)
+            told = await plenty(tap)
 
             async def write() -> None:
                 for number in range(60):
@@ -358,10 +364,7 @@ def test_a_reader_that_stalls_while_it_catches_up_is_let_go(tmp_path: Path, monk
 
     async def work() -> None:
         async with living(tmp_path / "tap.db") as tap:
-            told = robot()
-            for number in range(400):
-                told.call("tools/call", "09:01:01", 1, f"old{number}")
-            await tap.write(told)
+            await plenty(tap)
             reading_ = live.Reading()
             tail = live.Tail(tap.desk, live.Asked(Filter(), ("events",), revealed=False))
             beginning = asyncio.ensure_future(tail.begin(reading_, 0))
