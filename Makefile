@@ -7,6 +7,7 @@
 #   make transparency     all that shows that traffic is unchanged, written to docs/transparency.md
 #   make faults           real clients over bad links, with the tap between and without
 #   make lint types       what has to be clean before a commit
+#   make audit            known vulnerabilities of what is installed                   (ARGS=--must: none asked is a failure)
 #   make fuzz             a million strange conversations                              (ARGS="--inputs N --seed S")
 #   make browser          installs what the tests in a browser need, where the system lets it
 #   make screenshots      the pages as pictures, two of them in docs/images
@@ -15,7 +16,7 @@
 #   make bench-beside     what an open page costs the traffic
 
 .DEFAULT_GOAL := test
-.PHONY: setup demo test test-all fuzz conformance transparency faults lint types bench bench-desk bench-beside sdk browser screenshots clean
+.PHONY: setup demo test test-all fuzz conformance transparency faults lint types audit bench bench-desk bench-beside sdk browser screenshots clean
 .SILENT:
 
 # The first Python that is new enough.
@@ -79,6 +80,11 @@ lint: setup
 
 types: setup
 	$(BIN)/mypy
+
+# Without a network there is nothing to install it from, and nothing to ask: a skip that says so.
+audit: setup
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --group audit
+	$(BIN)/python -m tests.audit $(ARGS)
 
 bench: setup
 	$(BIN)/python -m benchmarks.overhead $(ARGS)
