@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from mcp_tap import values
-from mcp_tap.model import UsageError
+from mcp_tap.errors import UsageError
 from mcp_tap.values import NO_UPSTREAM, Address, Upstream, is_loopback, parse_address, parse_upstream
 
 if TYPE_CHECKING:

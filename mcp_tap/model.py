@@ -1,15 +1,8 @@
-"""The nouns of the project, their values, and the tree of errors.
+"""The nouns of the project and their values.
 
-Everything here is plain data: no I/O, no clock, nothing but the standard library, because the relay process
-imports it too. Times are integers: microseconds since the epoch (``*_us`` and ``at_us``) in what is recorded.
-
-The errors::
-
-    TapError                 anything the tap says no to
-    ├── UsageError           you can fix the command or the configuration   exit 2
-    ├── UpstreamError        the server behind the tap                      exit 3
-    ├── StoreError           the database                                   exit 4
-    └── NotFoundError        the answer is no                               exit 1
+Everything here is plain data: no I/O, no clock, nothing but the standard library. The errors are taken from here, too;
+they stand apart for the relay process, which needs no nouns. Times are integers: microseconds since the epoch
+(``*_us`` and ``at_us``) in what is recorded.
 """
 
 from __future__ import annotations
@@ -19,6 +12,12 @@ import secrets
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Final
+
+from mcp_tap.errors import NotFoundError as NotFoundError  # noqa: PLC0414
+from mcp_tap.errors import StoreError as StoreError  # noqa: PLC0414
+from mcp_tap.errors import TapError as TapError  # noqa: PLC0414
+from mcp_tap.errors import UpstreamError as UpstreamError  # noqa: PLC0414
+from mcp_tap.errors import UsageError as UsageError  # noqa: PLC0414
 
 # --------------------------------------------------------------------------------------------------------- words
 
@@ -287,51 +286,3 @@ class Batch:
     def __bool__(self) -> bool:
         """Whether there is anything to write."""
         return bool(self.connections or self.events or self.bodies or self.tools)
-
-
-# --------------------------------------------------------------------------------------------------------- errors
-
-
-class TapError(Exception):
-    """Something the tap says no to: what is wrong, and what to do next.
-
-    ``code`` is for programs, the text for people, ``hint`` holds the lines that say what to do. Mapped to an exit
-    status by the command line and to an HTTP status by the API, each in one place.
-    """
-
-    code = "error"
-    exit_status = 1
-
-    def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
-        if code:
-            self.code = code
-
-
-class UsageError(TapError):
-    """The command or the configuration can be fixed by whoever wrote it."""
-
-    code = "usage"
-    exit_status = 2
-
-
-class UpstreamError(TapError):
-    """The server behind the tap cannot be reached or does not speak MCP."""
-
-    code = "upstream"
-    exit_status = 3
-
-
-class StoreError(TapError):
-    """The database cannot be opened, read or written."""
-
-    code = "store"
-    exit_status = 4
-
-
-class NotFoundError(TapError):
-    """Nothing has that id."""
-
-    code = "not_found"
-    exit_status = 1

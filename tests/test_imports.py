@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1] / "mcp_tap"
 
 FLOORS = (
-    ("model", "channel"), ("values",), ("config",), ("relay",), ("protocol",), ("transport_session",), ("store",),
-    ("ship",), ("recorder",), ("gateway",), ("api",), ("ui",), ("app", "cli", "demo", "doctor", "verify"),
+    ("errors",), ("model", "channel"), ("values",), ("config",), ("relay",), ("protocol",), ("transport_session",),
+    ("store",), ("ship",), ("recorder",), ("gateway",), ("api",), ("ui",), ("app", "cli", "demo", "doctor", "verify"),
 )  # fmt: skip
 FLOOR = {unit: number for number, units in enumerate(FLOORS) for unit in units}
 #: The last floor wires everything together, verbs among them.
 WIRING = len(FLOORS) - 1
 
 #: What these may import from outside of the standard library, and which other units they may know; the rest, any.
-PACKAGES = {unit: set[str]() for unit in ("model", "channel", "values", "config")} | {
+PACKAGES = {unit: set[str]() for unit in ("errors", "model", "channel", "values", "config")} | {
     "relay": {"uvloop"},
     "protocol": {"orjson", "msgspec", "httptools", "brotli", "zstandard"},
 }
-UNITS = {"relay": {"model", "channel", "values", "config"}, "protocol": {"model", "channel", "values", "config"}}
+UNITS = {"relay": {"errors", "channel", "values", "config"}, "protocol": {"model", "channel", "values", "config"}}
 
 MODULES = [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]
 

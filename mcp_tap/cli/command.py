@@ -12,7 +12,7 @@ from typing import NoReturn
 import click
 
 from mcp_tap import __version__
-from mcp_tap.model import TapError, UsageError
+from mcp_tap.errors import TapError, UsageError
 
 
 class Verbs(click.Group):

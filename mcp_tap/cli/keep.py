@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import click
 
 from mcp_tap.cli import flags
-from mcp_tap.model import UsageError
+from mcp_tap.errors import UsageError
 from mcp_tap.ui.budgets import BUDGETS
 
 if TYPE_CHECKING:

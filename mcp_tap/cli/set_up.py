@@ -7,7 +7,7 @@ import click
 from mcp_tap import __version__
 from mcp_tap.cli import flags
 from mcp_tap.cli.command import verbs
-from mcp_tap.model import UsageError
+from mcp_tap.errors import UsageError
 
 
 @click.command()

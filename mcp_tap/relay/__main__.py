@@ -21,7 +21,7 @@ from typing import Any, Final
 import uvloop
 
 from mcp_tap.config import Address, Proxy, Settings
-from mcp_tap.model import TapError, UsageError
+from mcp_tap.errors import TapError, UsageError
 from mcp_tap.relay.feed import Channel
 from mcp_tap.relay.listener import Listener, notices
 from mcp_tap.relay.recorder_process import RecorderProcess, default_argv

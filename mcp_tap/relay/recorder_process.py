@@ -14,7 +14,7 @@ from typing import Final
 
 from mcp_tap.channel import COUNT, Decoder, Kind, Record
 from mcp_tap.config import Settings
-from mcp_tap.model import TapError
+from mcp_tap.errors import TapError
 from mcp_tap.relay.feed import Channel
 
 #: Seconds between the death of a recorder and its next start; doubled by every death before READY.

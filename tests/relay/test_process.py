@@ -149,7 +149,7 @@ def test_the_relay_imports_nothing_that_is_not_its_own() -> None:
     loaded = {name.partition(".")[0] for name in names}
     assert loaded.isdisjoint({"orjson", "msgspec", "click", "rich", "sqlite3", "httpx", "starlette", "httptools"})
     parts = {name for name in names if name.startswith("mcp_tap.") and not name.startswith("mcp_tap.relay")}
-    assert parts <= {"mcp_tap.model", "mcp_tap.channel", "mcp_tap.config", "mcp_tap.values"}
+    assert parts <= {"mcp_tap.errors", "mcp_tap.channel", "mcp_tap.config", "mcp_tap.values"}
 
 
 def test_it_records_and_stops_in_order(tmp_path: Path) -> None:
