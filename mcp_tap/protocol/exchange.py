@@ -48,28 +48,19 @@ class Ended(Enum):
     BROKEN = auto()  # the bytes cannot be followed any further
 
 
-class _Body:
-    """What has come of a body. The usual one piece is not copied, a million tiny ones are not a million objects."""
+_COMPLETE: Final = End.COMPLETE  # looking it up on its class costs as much as a call
 
-    __slots__ = ("_data",)
+#: What has come of a body. The usual one piece is not copied, a million tiny ones are not a million objects.
+_Body = bytes | bytearray
 
-    def __init__(self) -> None:
-        self._data: bytes | bytearray = b""
 
-    def __len__(self) -> int:
-        return len(self._data)
-
-    def add(self, piece: bytes) -> None:
-        if not self._data:
-            self._data = piece
-            return
-        if isinstance(self._data, bytes):
-            self._data = bytearray(self._data)
-        self._data += piece
-
-    def take(self) -> bytes:
-        data, self._data = bytes(self._data), b""
-        return data
+def _joined(body: _Body, piece: bytes) -> _Body:
+    if not body:
+        return piece
+    if isinstance(body, bytes):
+        body = bytearray(body)
+    body += piece
+    return body
 
 
 class Exchange:
@@ -119,12 +110,12 @@ class Exchange:
         self.announced = False  # the observer was told of the request
         self.lasting = request.method == "GET"  # its end is somebody's decision: no call in flight
         self.link: Any = None  # the observer's own
-        self._body = _Body()  # of the request
-        self._later: list[Callable[[], None]] = []  # of an answer that came before the request was whole
+        self._body: _Body = b""  # of the request
+        self._later: list[Callable[[], None]] | None = None  # of an answer that came before the request was whole
         self._content: Decoder | None = None
         self._unreadable: str | None = None
         self._sse: SseReader | None = None
-        self._json: _Body | None = None
+        self._json: _Body | None = None  # None where the answer is no JSON
 
     @property
     def is_sse(self) -> bool:
@@ -146,10 +137,7 @@ class Exchange:
     def request_piece(self, data: bytes) -> None:
         """Take a piece of the request's body."""
         self.request_size += len(data)
-        if self.request_size <= MAX_BODY:
-            self._body.add(data)
-        else:
-            self._body.take()
+        self._body = _joined(self._body, data) if self.request_size <= MAX_BODY else b""
 
     def request_done(self, at_us: int, *, whole: bool = True) -> None:
         """Read the request, as far as it came, and tell the observer of it and of what was answered meanwhile."""
@@ -158,36 +146,43 @@ class Exchange:
         self.announced = True
         frames: list[jsonrpc.Frame] = []
         reason = None
+        body, self._body = self._body, b""
         if not whole:
             reason = "the request did not come to its end"
         elif self.request_size > MAX_BODY:
             reason = TOO_LARGE
-        elif self._body and self.request.method == "POST":
-            body = self._body.take()
+        elif body and self.request.method == "POST":
             try:
-                coding = self.request.headers.get(b"content-encoding")
-                if coding:
-                    body = Decoder(coding).feed(body)
-                frames = self._read_request(body)
+                frames = self._read_request(bytes(body))
             except ContentError as error:
                 reason = str(error)
-        self._body.take()
-        if any(isinstance(e, jsonrpc.Envelope) and e.method in LASTING for e, _ in frames):
-            self.lasting = True
+        for envelope, _ in frames:
+            if isinstance(envelope, jsonrpc.Envelope) and envelope.method in LASTING:
+                self.lasting = True
         self.stream.observer.requested(self, frames, reason, at_us)
-        later, self._later = self._later, []
-        for tell in later:
-            tell()
+        if self._later is not None:
+            later, self._later = self._later, None
+            for tell in later:
+                tell()
 
     def end(self, how: Ended, at_us: int) -> None:
         """Tell the observer that nothing more will come of this exchange."""
         if self.announced or how is Ended.LOST:
             self.stream.observer.ended(self, how, at_us)
         else:
-            self._later.append(lambda: self.stream.observer.ended(self, how, at_us))
+            self._tell_later(lambda: self.stream.observer.ended(self, how, at_us))
+
+    def _tell_later(self, tell: Callable[[], None]) -> None:
+        """Keep something for the observer until it was told of the request."""
+        if self._later is None:
+            self._later = []
+        self._later.append(tell)
 
     def _read_request(self, body: bytes) -> list[jsonrpc.Frame]:
-        kind = self.request.headers.get(b"content-type", b"").lower()
+        request = self.request
+        if request.coding is not None:
+            body = Decoder(request.coding).feed(body)
+        kind = request.kind
         # a form or a plain text is no failed JSON-RPC: OAuth's token requests pass here too
         if b"json" in kind or (not kind and body.lstrip()[:1] in (b"{", b"[")):
             return jsonrpc.read(body)
@@ -199,30 +194,29 @@ class Exchange:
         """Take the head of the final response and choose how its body will be read."""
         self.response = response
         self.headers_us = at_us - self.at_us
-        kind = response.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        coding = response.headers.get(b"content-encoding")
+        kind = response.kind
         unknown = None
-        if coding:
+        if response.coding is not None:
             try:
-                self._content = Decoder(coding)
+                self._content = Decoder(response.coding)
             except ContentError as error:
                 unknown = str(error)
         if kind == b"text/event-stream":
             self._sse = SseReader()
         elif kind.endswith(b"json"):
-            self._json = _Body()
+            self._json = b""
         if self.announced:
             self.stream.observer.answered(self, at_us)
         else:  # an early answer, such as a 413
-            self._later.append(lambda: self.stream.observer.answered(self, at_us))
+            self._tell_later(lambda: self.stream.observer.answered(self, at_us))
         if unknown is not None:
             self._give_up(unknown, at_us)
 
     def response_piece(self, data: bytes, at_us: int) -> None:
         """Take a piece of the response's body, and tell the observer of every message that is complete with it."""
+        self.last_byte_us = elapsed = at_us - self.at_us
         if self.first_byte_us is None:
-            self.first_byte_us = at_us - self.at_us
-        self.last_byte_us = at_us - self.at_us
+            self.first_byte_us = elapsed
         self.response_size += len(data)
         if self._unreadable is not None:
             return
@@ -238,15 +232,15 @@ class Exchange:
         if self._sse is not None:
             self._take_events(self._sse, data, at_us)
         elif self._json is not None:
-            self._take_json(self._json, data, at_us)
+            self._json = self._take_json(self._json, data, at_us)
         elif len(self.excerpt) < MAX_EXCERPT:
             self.excerpt += data[: MAX_EXCERPT - len(self.excerpt)]
 
     def response_done(self, at_us: int) -> None:
         """Read what is only complete with the end of the response."""
-        if self._json and self._unreadable is None:
-            body, self._json = self._json.take(), None
-            for frame in jsonrpc.read(body):
+        body, self._json = self._json, None
+        if body and self._unreadable is None:
+            for frame in jsonrpc.read(bytes(body)):
                 self.message(frame, at_us)
 
     def message(self, frame: jsonrpc.Frame, at_us: int) -> None:
@@ -254,13 +248,13 @@ class Exchange:
         if self.announced:
             self.stream.observer.frame(self, frame, at_us)
         else:
-            self._later.append(lambda: self.stream.observer.frame(self, frame, at_us))
+            self._tell_later(lambda: self.stream.observer.frame(self, frame, at_us))
 
     def _endpoint(self, uri: str, at_us: int) -> None:
         if self.announced:
             self.stream.observer.endpoint(self, uri, at_us)
         else:
-            self._later.append(lambda: self.stream.observer.endpoint(self, uri, at_us))
+            self._tell_later(lambda: self.stream.observer.endpoint(self, uri, at_us))
 
     def _take_events(self, reader: SseReader, data: bytes, at_us: int) -> None:
         for event in reader.feed(data):
@@ -280,24 +274,26 @@ class Exchange:
                 for frame in jsonrpc.read(event.data):
                     self.message(frame, at_us)
 
-    def _take_json(self, body: _Body, data: bytes, at_us: int) -> None:
+    def _take_json(self, body: _Body, data: bytes, at_us: int) -> _Body:
+        """Return what is kept of the body with this piece."""
         if self.lasting and b"\n" in data:
             # a lasting request may be answered by one JSON message a line, without an end
-            *lines, rest = (body.take() + data).split(b"\n")
-            body.add(rest)
+            *lines, rest = (bytes(body) + data).split(b"\n")
+            body = rest
             for line in lines:
                 if line.strip():
                     for frame in jsonrpc.read(line):
                         self.message(frame, at_us)
         else:
-            body.add(data)
+            body = _joined(body, data)
         if len(body) > MAX_BODY:
             self._give_up(TOO_LARGE, at_us)
+            return b""
+        return body
 
     def _give_up(self, reason: str, at_us: int) -> None:
         self._unreadable = reason
-        if self._json is not None:
-            self._json.take()
+        self._json = None
         self.message((jsonrpc.Unparsed(reason), b""), at_us)
 
 
@@ -388,7 +384,7 @@ class Stream:
                     self._requests.tunnel()
                     self._broken(f"more than {MAX_OPEN} requests without an answer", at_us)
                     return
-            elif part is End.COMPLETE:
+            elif part is _COMPLETE:
                 self.reading = None
                 self._start_us = at_us
                 if x is not None:
@@ -409,7 +405,7 @@ class Stream:
                 elif part.status >= 200 or part.status == 101:
                     x.response_head(part, at_us)
             elif isinstance(part, End):
-                if part is End.TUNNEL:
+                if part is not _COMPLETE and part is End.TUNNEL:
                     self._requests.tunnel()
                 if x is not None:
                     unreachable = self.own_answer and self.connect_error

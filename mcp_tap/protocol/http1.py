@@ -30,21 +30,29 @@ _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb") +(\S+) +HTTP/(\d)\.(\d) *\Z")
 _STATUS_LINE: Final = re.compile(rb"HTTP/(\d)\.(\d) +(\d{3})(?: (.*))?\Z", re.DOTALL)
 _REQUEST_START: Final = re.compile(_TOKEN + rb" \S+ HTTP/1\.[01]\r?\n")
-_BLANK: Final = re.compile(rb"\n\r?\n")
 _HEX: Final = re.compile(rb"[0-9A-Fa-f]{1,16}\Z")
 
 #: Header names in lower case; repeated ones joined by ", " (RFC 9110 §5.3).
 Headers = dict[bytes, bytes]
 
+#: How the end of a body is known, where it is not by a length: by its last chunk, or by the end of the connection.
+CHUNKED: Final = -1
+UNTIL_CLOSE: Final = -2
+
 
 @dataclass(slots=True, frozen=True, eq=False)
 class Request:
-    """The head of a request."""
+    """The head of a request. It may be that of many: a client repeats its head, and equal heads are read once."""
 
     method: str
     target: str  # as sent; bytes beyond ASCII read as Latin-1
     minor: int  # HTTP/1.minor
     headers: Headers
+    repeats: bool  # whether it is remembered: then what is worked out of it is worth remembering, too
+    kind: bytes  # Content-Type in lower case, without its parameters
+    coding: bytes | None  # Content-Encoding
+    length: int  # of the body in bytes, or CHUNKED
+    flaw: str | None  # why the end of the body cannot be known
 
 
 @dataclass(slots=True, frozen=True, eq=False)
@@ -55,6 +63,11 @@ class Response:
     reason: str
     minor: int
     headers: Headers
+    repeats: bool
+    kind: bytes
+    coding: bytes | None
+    length: int  # of the body in bytes, or CHUNKED or UNTIL_CLOSE; a method or a status may say that there is none
+    flaw: str | None
 
 
 class End(Enum):
@@ -77,7 +90,7 @@ Part = Request | Response | bytes | End | Broken
 
 
 class _State(Enum):
-    HEAD = auto()
+    HEAD = auto()  # between two messages, or in a head
     FIXED = auto()
     CHUNK_SIZE = auto()
     CHUNK_DATA = auto()
@@ -88,13 +101,18 @@ class _State(Enum):
     LOST = auto()  # pieces are missing: wait for the next head
 
 
+# Looking up the member of an enumeration costs as much as a call, and these are looked up with every piece.
+_HEAD, _FIXED, _CHUNK_SIZE, _CHUNK_DATA = _State.HEAD, _State.FIXED, _State.CHUNK_SIZE, _State.CHUNK_DATA
+_COMPLETE = End.COMPLETE
+
+
 class _Reader:
     """What both directions share: collecting heads and counting bodies."""
 
     __slots__ = ("_rest", "_searched", "_state", "_todo")
 
     def __init__(self) -> None:
-        self._state = _State.HEAD
+        self._state = _HEAD
         self._rest = bytearray()  # unread bytes of a head, a chunk line or a trailer
         self._searched = 0  # how far _rest was searched for its end: a slow sender must not cost square time
         self._todo = 0  # bytes left of a counted body or chunk
@@ -102,7 +120,9 @@ class _Reader:
     @property
     def inside(self) -> bool:
         """Whether a message has begun and its end was not seen."""
-        return self._state not in (_State.HEAD, _State.SILENT, _State.LOST) or bool(self._rest)
+        if self._state is _HEAD:
+            return bool(self._rest)
+        return self._state is not _State.SILENT and self._state is not _State.LOST
 
     def lose(self) -> None:
         """Forget where we are: pieces are missing. The next piece that starts with a head starts anew."""
@@ -124,25 +144,29 @@ class _Reader:
         at, size = 0, len(data)
         while at < size:
             state = self._state
-            if state is _State.HEAD:
+            if state is _HEAD:
                 at = self._read_head(data, at, parts)
-            elif state is _State.FIXED or state is _State.CHUNK_DATA:
-                end = min(size, at + self._todo)
+            elif state is _FIXED or state is _CHUNK_DATA:
+                todo = self._todo
+                if todo > size - at:
+                    parts.append(data[at:] if at else data)
+                    self._todo = todo - (size - at)
+                    break
+                end = at + todo
                 parts.append(data[at:end] if at or end < size else data)
-                self._todo -= end - at
-                at = end
-                if not self._todo:
-                    if state is _State.FIXED:
-                        self._finish(parts)
-                    else:
-                        self._state = _State.CHUNK_END
+                at, self._todo = end, 0
+                if state is _FIXED:
+                    self._state = _HEAD
+                    parts.append(_COMPLETE)
+                else:
+                    self._state = _State.CHUNK_END
             elif state is _State.UNTIL_CLOSE:
                 parts.append(data[at:])
                 break
             elif state is _State.LOST:
                 if at or not self._starts(data):
                     break
-                self._state = _State.HEAD
+                self._state = _HEAD
             elif state is _State.SILENT:
                 break
             else:
@@ -165,7 +189,7 @@ class _Reader:
         raise NotImplementedError
 
     def _finish(self, parts: list[Part]) -> None:
-        self._state = _State.HEAD
+        self._state = _HEAD
         parts.append(End.COMPLETE)
 
     def _break(self, reason: str, parts: list[Part]) -> None:
@@ -191,16 +215,19 @@ class _Reader:
 
     def _read_head(self, data: bytes, at: int, parts: list[Part]) -> int:
         # RFC 9112 §2.2: empty lines before a start line are ignored, a bare LF may end a line
-        while at < len(data) and data[at] in b"\r\n":
+        while data[at] in b"\r\n":
             at += 1
-        if at == len(data):
-            return at
-        blank = _BLANK.search(data, at)
-        if blank is None:
+            if at == len(data):
+                return at
+        blank, over = data.find(b"\n\r\n", at), 3
+        bare = data.find(b"\n\n", at, blank + 1 if blank >= 0 else len(data))
+        if bare >= 0:
+            blank, over = bare, 2
+        if blank < 0:
             self._keep(data[at:], parts)
             return len(data)
-        self._open(data[at : blank.start()], parts)
-        return blank.end()
+        self._open(data[at:blank], parts)
+        return blank + over
 
     # Private: chunked bodies (RFC 9112 §7.1)
 
@@ -226,34 +253,16 @@ class _Reader:
             self._finish(parts)
         return lf + 1
 
-    def _begin_body(self, headers: Headers, parts: list[Part], *, response: bool) -> None:
-        """Choose how the end of the body will be known (RFC 9112 §6.3)."""
-        coding = headers.get(b"transfer-encoding")
-        length = headers.get(b"content-length")
-        if coding is not None:
-            # chunked is the last coding, or the length is unknown; it beats a Content-Length beside it
-            if coding.lower().rpartition(b",")[2].strip() == b"chunked":
-                self._state = _State.CHUNK_SIZE
-            elif response:
-                self._state = _State.UNTIL_CLOSE
-            else:
-                self._break("request with a transfer coding that is not chunked", parts)
-        elif length is not None:
-            if not length.isdigit():  # the same number several times is one (§6.3 item 5)
-                values = {value.strip() for value in length.split(b",")}
-                length = values.pop() if len(values) == 1 else b""
-            if not length.isdigit() or len(length) > 18:
-                self._break("content length is no single number", parts)
-                return
-            self._todo = int(length)
-            if self._todo:
-                self._state = _State.FIXED
-            else:
-                self._finish(parts)
-        elif response:
-            self._state = _State.UNTIL_CLOSE
-        else:
+    def _begin_body(self, length: int, flaw: str | None, parts: list[Part]) -> None:
+        if flaw is not None:
+            self._break(flaw, parts)
+        elif length > 0:
+            self._todo = length
+            self._state = _FIXED
+        elif length == 0:
             self._finish(parts)
+        else:
+            self._state = _CHUNK_SIZE if length == CHUNKED else _State.UNTIL_CLOSE
 
 
 class RequestReader(_Reader):
@@ -270,7 +279,7 @@ class RequestReader(_Reader):
             self._break(request.reason, parts)
             return
         parts.append(request)
-        self._begin_body(request.headers, parts, response=False)
+        self._begin_body(request.length, request.flaw, parts)
 
     def tunnel(self) -> None:
         """Stop following: the connection was handed to another protocol."""
@@ -296,16 +305,16 @@ class ResponseReader(_Reader):
             self._break(response.reason, parts)
             return
         parts.append(response)
-        status = response.status
-        if status == 101 or (self._answering() == "CONNECT" and 200 <= status < 300):
+        status, method = response.status, self._answering()
+        if status == 101 or (method == "CONNECT" and 200 <= status < 300):
             self._state = _State.SILENT
             parts.append(End.TUNNEL)
         elif 100 <= status < 200:
             pass  # interim: the final response follows (RFC 9110 §15.2)
-        elif status in (204, 304) or self._answering() == "HEAD":
+        elif status in (204, 304) or method == "HEAD":
             self._finish(parts)
         else:
-            self._begin_body(response.headers, parts, response=True)
+            self._begin_body(response.length, response.flaw, parts)
 
 
 # A client repeats its head with every call of the same length, a server with every answer of the same second.
@@ -321,7 +330,15 @@ def _read_request(head: bytes) -> Request | Broken:
     method, target, major, minor = match.groups()
     if major != b"1":
         return Broken("not HTTP/1")
-    return Request(method.decode("ascii"), target.decode("latin-1"), int(minor), headers)
+    return Request(
+        method.decode("ascii"),
+        target.decode("latin-1"),
+        int(minor),
+        headers,
+        len(head) <= MAX_CACHED,
+        *_content(headers),
+        *_framing(headers, response=False),
+    )
 
 
 @lru_cache(maxsize=512)
@@ -333,7 +350,40 @@ def _read_response(head: bytes) -> Response | Broken:
     major, minor, status, reason = match.groups()
     if major != b"1":
         return Broken("not HTTP/1")
-    return Response(int(status), (reason or b"").decode("latin-1"), int(minor), headers)
+    return Response(
+        int(status),
+        (reason or b"").decode("latin-1"),
+        int(minor),
+        headers,
+        len(head) <= MAX_CACHED,
+        *_content(headers),
+        *_framing(headers, response=True),
+    )
+
+
+def _content(headers: Headers) -> tuple[bytes, bytes | None]:
+    """Return what a body is, and how it is coded."""
+    kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    return kind, headers.get(b"content-encoding") or None
+
+
+def _framing(headers: Headers, *, response: bool) -> tuple[int, str | None]:
+    """Return how the end of the body is known, and why it cannot be (RFC 9112 §6.3)."""
+    coding = headers.get(b"transfer-encoding")
+    length = headers.get(b"content-length")
+    if coding is not None:
+        # chunked is the last coding, or the length is unknown; it beats a Content-Length beside it
+        if coding.lower().rpartition(b",")[2].strip() == b"chunked":
+            return CHUNKED, None
+        return UNTIL_CLOSE, None if response else "request with a transfer coding that is not chunked"
+    if length is None:
+        return UNTIL_CLOSE if response else 0, None
+    if not length.isdigit():  # the same number several times is one (§6.3 item 5)
+        values = {value.strip() for value in length.split(b",")}
+        length = values.pop() if len(values) == 1 else b""
+    if not length.isdigit() or len(length) > 18:
+        return 0, "content length is no single number"
+    return int(length), None
 
 
 def _split(head: bytes) -> tuple[bytes, Headers]:
