@@ -1,8 +1,7 @@
 """The wiring: how the two processes come about, and everything the recorder process is made of.
 
-`run` turns the calling process into the relay, which starts ``python -m mcp_tap.app CHANNEL_FD SETTINGS_FD DESK_FD``
-as its recorder. The relay is an exec'ed process of its own so that it holds nothing but itself. `serve_file` is the
-desk alone, on a recording that is there already.
+The relay starts ``python -m mcp_tap.app CHANNEL_FD SETTINGS_FD DESK_FD`` as its recorder. `serve_file` is the desk
+alone, on a recording that is there already.
 """
 
 from __future__ import annotations
@@ -15,12 +14,11 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
-from typing import Final, NoReturn
+from typing import Final
 
 import uvicorn
 import uvloop
@@ -34,6 +32,7 @@ from starlette.types import ASGIApp
 from mcp_tap import __version__
 from mcp_tap.api import errors, health, routes, safety
 from mcp_tap.api.desk import Desk, Recording
+from mcp_tap.api.heads import BoundedHeads
 from mcp_tap.api.reopening import open_reopening
 from mcp_tap.channel import Kind, encode, encode_json
 from mcp_tap.config import Address, Proxy, Settings
@@ -66,17 +65,6 @@ FIRST_LOOK: Final = 0.5
 RECENT_CALLS: Final = 500
 
 
-def run(settings: Settings) -> NoReturn:
-    """Become the tap: replace this process by the relay, which starts everything else."""
-    with tempfile.TemporaryFile() as file:  # no name, no trace: the settings may hold a token
-        file.write(settings.to_json())
-        file.flush()
-        os.set_inheritable(file.fileno(), True)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os.execv(sys.executable, [sys.executable, "-m", "mcp_tap.relay", str(file.fileno())])
-
-
 def main(arguments: Sequence[str]) -> int:
     """Be the recorder process, started by the relay with the numbers of three inherited descriptors."""
     # the relay owns the signals: this process ends when the channel does, with everything written
@@ -84,7 +72,7 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.nice(NICE)
     channel_fd, settings_fd, desk_fd = (int(argument) for argument in arguments)
-    settings = Settings.from_json(os.pread(settings_fd, os.fstat(settings_fd).st_size, 0))
+    settings = Settings.from_file(settings_fd)
     logging.basicConfig(
         level=logging.DEBUG if settings.debug else logging.WARNING, format="mcp-tap: %(levelname)s: %(message)s"
     )
@@ -345,6 +333,8 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 application,
+                http=BoundedHeads,
+                ws="none",
                 log_config=None,
                 access_log=False,
                 lifespan="off",
