@@ -10,6 +10,7 @@ The relay process imports this module, so whatever only loading needs is importe
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
@@ -130,6 +131,26 @@ class Settings:
             format=raw["format"],
             debug=raw["debug"],
         )
+
+    def to_file(self) -> int:
+        """Return the descriptor of a new file with the settings, for processes that are started with them.
+
+        The file has no name and, where the system can do that, is no more than memory: settings may hold a token.
+        """
+        if hasattr(os, "memfd_create"):
+            fd = os.memfd_create("settings")
+        else:
+            import tempfile
+
+            with tempfile.TemporaryFile() as file:
+                fd = os.dup(file.fileno())
+        os.write(fd, self.to_json())
+        return fd
+
+    @classmethod
+    def from_file(cls, fd: int) -> Settings:
+        """Return the settings in such a file, wherever another process has left its position."""
+        return cls.from_json(os.pread(fd, os.fstat(fd).st_size, 0))
 
 
 def _proxy_from_json(raw: dict[str, Any]) -> Proxy:

@@ -7,7 +7,7 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import click
 
@@ -116,11 +116,24 @@ def _usage(error: click.ClickException) -> tuple[str, str]:
     return message[:1].lower() + message[1:].rstrip("."), hint
 
 
+#: What an installer leaves of a distribution named `mcp-tap`; the names are not always normalised.
+_NAMESAKE: Final = re.compile(r"mcp[-_.]tap(-[^-]+)?\.(dist|egg)-info", re.IGNORECASE)
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder or ".")  # noqa: PTH208 - names are enough
+    except OSError:
+        return []  # a zip file, or nothing at all
+
+
 def _refuse_namesake() -> None:
     """Stop when the other `mcp-tap`, an unrelated installer, is in the same environment.
 
     Both own the import package `mcp_tap`, so what runs would be a mixture of the two.
     """
+    if not any(_NAMESAKE.fullmatch(name) for folder in sys.path for name in _listed(folder)):
+        return  # without its 10 ms of imports
     from importlib import metadata
 
     try:

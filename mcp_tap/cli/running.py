@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import os
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
@@ -12,7 +12,7 @@ import click
 from mcp_tap.cli import flags
 
 if TYPE_CHECKING:
-    from mcp_tap.config import Address
+    from mcp_tap.config import Address, Settings
 
 
 @click.command()
@@ -46,9 +46,20 @@ def run(*, url: str | None, listen: str | None, admin_listen: str | None, store:
     settings = loaded.to_run()
     if loaded.origins["format"] == "default" and not sys.stdout.isatty():
         settings = replace(settings, format="json")  # a pipe is read by programs
-    from mcp_tap import app
+    become_relay(settings)
 
-    app.run(settings)
+
+def become_relay(settings: Settings) -> NoReturn:
+    """Replace this process by the relay, which starts everything else.
+
+    It is exec'ed, so that it holds nothing of the command line, and nothing that a recorder needs is imported on the
+    way: clients may be waiting.
+    """
+    fd = settings.to_file()
+    os.set_inheritable(fd, True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "mcp_tap.relay", str(fd)])
 
 
 @click.command("open")
@@ -76,6 +87,8 @@ def open_(*, recording: str, admin_listen: str | None, file: str | None, debug: 
 
 def _free(address: Address) -> Address:
     """Return the address, with a port that the system chooses where its own is taken."""
+    import socket
+
     try:
         socket.create_server((address.host, address.port)).close()
     except OSError:

@@ -1,8 +1,9 @@
 """The relay process: ``python -m mcp_tap.relay SETTINGS_FD``.
 
-SETTINGS_FD is an inherited descriptor of an unlinked file with the settings as JSON. The process takes its addresses,
-starts the recorder, waits until that is ready, and accepts. It owns the signals: the first SIGTERM or SIGINT drains,
-flushes and ends with 0, a second SIGINT does not wait any longer and ends with 130.
+SETTINGS_FD is an inherited descriptor of a file with the settings, which has no name. The process takes its addresses,
+accepts, and starts the recorder: a client that waited for the tap to come up need not wait for that, and what passes
+meanwhile is kept for it. It owns the signals: the first SIGTERM or SIGINT drains, flushes and ends with 0, a second
+SIGINT does not wait any longer and ends with 130.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ MOST_FILES_MACOS: Final = 10240
 def main(arguments: Sequence[str], *, argv: Callable[[int, int, int], Sequence[str]] = default_argv) -> int:
     """Run the relay to its end and return the exit status. ``argv`` makes the recorder's command line."""
     try:
-        settings = read_settings(int(arguments[0]))
+        settings = Settings.from_file(int(arguments[0]))
         raise_file_limit()
         return uvloop.run(run(settings, argv=argv))
     except TapError as error:
@@ -47,11 +48,6 @@ def main(arguments: Sequence[str], *, argv: Callable[[int, int, int], Sequence[s
         for line in error.hint.splitlines():
             say(f"  {line}")
         return error.exit_status
-
-
-def read_settings(fd: int) -> Settings:
-    """Return the settings in an inherited file, wherever another process has left its position."""
-    return Settings.from_json(os.pread(fd, os.fstat(fd).st_size, 0))
 
 
 def raise_file_limit() -> None:
@@ -123,16 +119,19 @@ async def _relay(
     signals: _Signals,
     argv: Callable[[int, int, int], Sequence[str]],
 ) -> int:
-    """Start the recorder, accept, and stop when that is asked for."""
-    recorder = RecorderProcess(channel, settings, desk, busy=streams.busy, idle=streams.idle, say=say, argv=argv)
-    if not await signals.unless_stopped(recorder.start()):
-        await recorder.stop(FLUSH)
-        return 0
-    for line in notices(settings):
-        say(line)
+    """Accept, start the recorder, and stop when that is asked for."""
     for listener, sockets in listeners:
         await listener.start(sockets)
-    await signals.stop.wait()
+    recorder = RecorderProcess(channel, settings, desk, busy=streams.busy, idle=streams.idle, say=say, argv=argv)
+    try:
+        started = await signals.unless_stopped(recorder.start())
+    except TapError:
+        streams.abort()  # what came meanwhile must not look complete
+        raise
+    if started:
+        for line in notices(settings):
+            say(line)
+        await signals.stop.wait()
     for listener, _ in listeners:
         listener.close()
     drained = await signals.unless_hurried(streams.drain(settings.proxy.drain))

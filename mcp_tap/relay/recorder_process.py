@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -59,9 +59,7 @@ class RecorderProcess:
     ) -> None:
         self.restarts = 0
         self._channel = channel
-        self._settings = tempfile.TemporaryFile()  # noqa: SIM115  as long as recorders may be started
-        self._settings.write(settings.to_json())
-        self._settings.flush()
+        self._settings = settings.to_file()  # for as long as recorders may be started
         self._desk = desk
         self._busy = busy
         self._idle = idle
@@ -71,13 +69,12 @@ class RecorderProcess:
         self._keeping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Start the first recorder and wait until it is ready. Raises RecorderError when it cannot work."""
+        """Start the first recorder and wait until it is ready. Raises RecorderError when it cannot work.
+
+        Traffic may flow before. Where nobody waits any longer, `stop` still lets it be ready and write what there is.
+        """
         life = self._begin()
-        try:
-            refused = await life.ready
-        except asyncio.CancelledError:
-            await life.end(0)
-            raise
+        refused = await asyncio.shield(life.ready)
         if refused is not None:
             await life.end(EXIT_AFTER_END)
             raise refused
@@ -98,13 +95,13 @@ class RecorderProcess:
             except TimeoutError:
                 pass
             await self._life.end(deadline - loop.time())
-        self._settings.close()
+        os.close(self._settings)
 
     def _begin(self) -> _Life:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         with theirs:
-            fds = (theirs.fileno(), self._settings.fileno(), self._desk.fileno())
+            fds = (theirs.fileno(), self._settings, self._desk.fileno())
             # An ignored signal stays ignored over exec. Ctrl-C goes to the whole group of processes, and the recorder
             # has to outlive the drain from its first instruction on.
             before = signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -19,7 +19,7 @@ from mcp_tap.config import Settings
 
 def main(log: Path, what: str, channel_fd: int, settings_fd: int, desk_fd: int) -> None:
     channel = socket.socket(fileno=channel_fd)
-    settings = Settings.from_json(os.pread(settings_fd, 1 << 20, 0))
+    settings = Settings.from_file(settings_fd)
     desk = socket.socket(fileno=desk_fd)
     if what == "die":
         os._exit(3)
