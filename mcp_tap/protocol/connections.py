@@ -71,8 +71,13 @@ MAX_ANSWERED: Final = 256
 MAX_CURSORS: Final = 4096
 MAX_TASKS: Final = 256
 
-#: Requests of one connection that can be waiting: a client that never gets answers must not fill the memory.
+#: Requests of one connection and side that can be waiting: a client that never gets answers must not fill the memory.
 MAX_WAITING: Final = 10_000
+
+
+# Looking up the member of an enumeration costs as much as a call, and these are looked up for every exchange.
+_ENDED, _CONNECTED, _DISCONNECTED = ConnectionStatus.ENDED, ConnectionState.CONNECTED, ConnectionState.DISCONNECTED
+_DERIVED, _TO_SERVER = Origin.DERIVED, Direction.TO_SERVER
 
 
 @dataclass(slots=True, eq=False)
@@ -84,7 +89,8 @@ class Live:
     endpoint: str | None = None  # the request target of its messages (2024-11-05)
     start_seq: int = 0  # the line of the timeline that is kept for session_start
     open: int = 0  # exchanges that have not ended
-    waiting: dict[tuple[Direction, bytes], Event] = field(default_factory=dict)
+    to_server: dict[bytes, Event] = field(default_factory=dict)  # requests of the client that wait, by id
+    to_client: dict[bytes, Event] = field(default_factory=dict)  # those of the server: ids of their own
     parked: set[Event] = field(default_factory=set)  # those whose own exchange has ended: another brings the answer
     progress: dict[bytes, Event] = field(default_factory=dict)  # progress token -> the request that named it
     answered: dict[bytes, Event] = field(default_factory=dict)  # id -> the request, of the last answers
@@ -101,27 +107,33 @@ class Live:
     @property
     def ended(self) -> bool:
         """Whether it has ended. A late request may re-open it."""
-        return self.row.status is ConnectionStatus.ENDED
+        return self.row.status is _ENDED
 
-    def line(self) -> int:
-        """Return the number of the next line of its timeline."""
-        self.row.seq += 1
-        return self.row.seq
+    def waiting(self) -> list[Event]:
+        """Return the requests without an answer, of either side."""
+        return [*self.to_server.values(), *self.to_client.values()]
+
+    def forget_waiting(self) -> None:
+        """Wait for nothing any longer."""
+        self.to_server.clear()
+        self.to_client.clear()
+        self.parked.clear()
 
     def wait(self, direction: Direction, key: bytes, event: Event) -> Event | None:
         """Remember a request until its answer comes; return the one that cannot be waited for because of that.
 
         An id that is in flight a second time is that of the newer request; beyond the bound none is remembered.
         """
-        if len(self.waiting) >= MAX_WAITING:
+        waiting = self.to_server if direction is _TO_SERVER else self.to_client
+        if len(waiting) >= MAX_WAITING:
             return event
-        before = self.waiting.get((direction, key))
-        self.waiting[direction, key] = event
+        before = waiting.get(key)
+        waiting[key] = event
         return before
 
     def park(self, event: Event) -> bool:
         """Wait for a request of the client beyond the end of its exchange, if it is remembered."""
-        remembered = self.waiting.get((Direction.TO_SERVER, (event.jsonrpc_id or "").encode())) is event
+        remembered = self.to_server.get((event.jsonrpc_id or "").encode()) is event
         if remembered:
             self.parked.add(event)
         return remembered
@@ -130,7 +142,7 @@ class Live:
         """Note an id, where it is an integer of ordinary size."""
         if number is not None:
             self.last_id = number
-            if self.row.origin is Origin.DERIVED:
+            if self.row.origin is _DERIVED:
                 _keep(self.ids, number, None, MAX_IDS)
 
     def remember(self, key: bytes, event: Event) -> None:
@@ -150,11 +162,14 @@ class Live:
 
         With ``event`` only that very request is meant: the same id may be in flight a second time.
         """
-        found = self.waiting.get((direction, key))
+        waiting = self.to_server if direction is _TO_SERVER else self.to_client
+        found = waiting.get(key)
         if found is None or (event is not None and found is not event):
             return None
-        self.parked.discard(found)
-        return self.waiting.pop((direction, key))
+        if self.parked:
+            self.parked.discard(found)
+        del waiting[key]
+        return found
 
 
 class Connections:
@@ -308,8 +323,10 @@ class Connections:
         live.open += 1
         live.row.open_streams += 1
         number = x.stream.number
-        users = self._by_stream.setdefault(number, {})
-        if next(reversed(users), None) is not live:
+        users = self._by_stream.get(number)
+        if users is None:
+            users = self._by_stream[number] = {}
+        if live not in users or next(reversed(users)) is not live:
             users.pop(live, None)
             users[live] = None
             live.streams.add(number)
@@ -318,14 +335,15 @@ class Connections:
     def leave(self, live: Live, at_us: int) -> None:
         """Note that an exchange of a connection has ended."""
         live.open -= 1
-        live.row.open_streams = max(0, live.row.open_streams - 1)
+        if live.row.open_streams > 0:
+            live.row.open_streams -= 1
         self.touch(live, at_us)
 
     def touch(self, live: Live, at_us: int) -> None:
         """Note activity."""
         row = live.row
         row.last_active_us = max(row.last_active_us, at_us)
-        row.state = ConnectionState.DISCONNECTED if live.ended else ConnectionState.CONNECTED
+        row.state = _DISCONNECTED if row.status is _ENDED else _CONNECTED
         self._changed(row)
 
     def stream_closed(self, stream: Stream) -> None:

@@ -57,7 +57,7 @@ def choose(
     if mine is not None and number is not None and number in (mine.last_id, _next(mine)):
         return Choice(mine)  # it goes on counting, or has one id for every call
     if starts and not any(number == _next(live) for live in fresh):
-        if not newest.streams and not newest.waiting:
+        if not newest.streams and not newest.waiting():
             return Choice()
         newest.starts += 1
         return Choice(newest, fresh)

@@ -30,6 +30,7 @@ _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb") +(\S+) +HTTP/(\d)\.(\d) *\Z")
 _STATUS_LINE: Final = re.compile(rb"HTTP/(\d)\.(\d) +(\d{3})(?: (.*))?\Z", re.DOTALL)
 _REQUEST_START: Final = re.compile(_TOKEN + rb" \S+ HTTP/1\.[01]\r?\n")
+_BLANK: Final = re.compile(rb"\n\r?\n")
 _HEX: Final = re.compile(rb"[0-9A-Fa-f]{1,16}\Z")
 
 #: Header names in lower case; repeated ones joined by ", " (RFC 9110 §5.3).
@@ -219,15 +220,17 @@ class _Reader:
             at += 1
             if at == len(data):
                 return at
-        blank, over = data.find(b"\n\r\n", at), 3
-        bare = data.find(b"\n\n", at, blank + 1 if blank >= 0 else len(data))
-        if bare >= 0:
-            blank, over = bare, 2
-        if blank < 0:
+        # the usual end is looked for nearby only: a thousand heads with the other one must not cost square time
+        end = data.find(b"\n\r\n", at, at + MAX_CACHED)
+        if end >= 0 and data.find(b"\n\n", at, end + 1) < 0:
+            self._open(data[at:end], parts)
+            return end + 3
+        blank = _BLANK.search(data, at)
+        if blank is None:
             self._keep(data[at:], parts)
             return len(data)
-        self._open(data[at:blank], parts)
-        return blank + over
+        self._open(data[at : blank.start()], parts)
+        return blank.end()
 
     # Private: chunked bodies (RFC 9112 §7.1)
 

@@ -6,8 +6,9 @@ What an exchange *means* is decided in `tracker`; here stands what a row looks l
 from __future__ import annotations
 
 import hashlib
-import re
+from collections.abc import Set as AbstractSet
 from functools import lru_cache
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -28,11 +29,11 @@ from mcp_tap.model import (
     ToolSeen,
 )
 from mcp_tap.protocol.exchange import Exchange, Stream
-from mcp_tap.protocol.http1 import MAX_CACHED
+from mcp_tap.protocol.heads import Head, trace_id
 from mcp_tap.protocol.jsonrpc import MAX_WORD, Envelope
 from mcp_tap.protocol.redact import NONE, Redactor, Secrets
-from mcp_tap.protocol.revisions import header_value, name_of
-from mcp_tap.protocol.verdict import Verdict
+from mcp_tap.protocol.revisions import name_of
+from mcp_tap.protocol.verdict import SUCCESS, Verdict
 
 #: Error texts are cut here.
 MAX_TEXT: Final = 1000
@@ -40,15 +41,11 @@ MAX_TEXT: Final = 1000
 #: Capabilities longer than this are left out: real ones are under 2 kB.
 MAX_CAPABILITIES: Final = 64_000
 
-#: Response headers that hold no credential; with any other one the whole head is looked at.
-_HARMLESS: Final = frozenset(
-    (
-        b"content-type", b"content-length", b"transfer-encoding", b"content-encoding", b"connection", b"keep-alive",
-        b"date", b"server", b"cache-control", b"vary", b"x-accel-buffering", b"allow", b"mcp-protocol-version",
-    )
-)  # fmt: skip
+# Looking up the member of an enumeration costs as much as a call, and these are looked up for every message.
+_REQUEST, _NOTIFICATION, _WAITING, _TO_SERVER = Kind.REQUEST, Kind.NOTIFICATION, Status.WAITING, Direction.TO_SERVER
+_REQUEST_SIDE = Side.REQUEST
 
-_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_PLACE: Final = attrgetter("at_us", "seq")
 
 
 class Ledger:
@@ -56,61 +53,74 @@ class Ledger:
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
-        # names, paths and the heads of one client come again and again; without credentials in play they mask the same
+        # names and other words come again and again; without credentials in play they mask the same
         self._plain = lru_cache(2048)(redactor.text)
-        self._target = lru_cache(1024)(redactor.target)
-        self._secrets = lru_cache(512)(lambda request: redactor.secrets(request.headers.items()))
-        self._connections: dict[int, Connection] = {}
-        self._events: dict[int, Event] = {}
+        self._connections: dict[Connection, None] = {}
+        self._events: dict[Event, None] = {}
         self._bodies: list[Body] = []
         self._tools: list[ToolSeen] = []
 
-    def take(self, held: frozenset[int] = frozenset()) -> Batch:
+    def take(self, held: AbstractSet[Event] = frozenset()) -> Batch:
         """Return the rows that are new or changed since the last call, in the order of a timeline.
 
-        ``held`` are events, by `id`, that stay for a later call.
+        ``held`` are events that stay for a later call.
         """
-        events, bodies = self._events, self._bodies
-        self._events = {key: event for key, event in events.items() if key in held}
-        self._bodies = [body for body in bodies if id(body.event) in held]
+        events, bodies = list(self._events), self._bodies
+        self._events = {event: None for event in events if event in held}
+        self._bodies = [body for body in bodies if body.event in held] if held else []
         if held:
-            events = {key: event for key, event in events.items() if key not in held}
-            bodies = [body for body in bodies if id(body.event) not in held]
-        batch = Batch(list(self._connections.values()), sorted(events.values(), key=_place), bodies, self._tools)
+            events = [event for event in events if event not in held]
+            bodies = [body for body in bodies if body.event not in held]
+        events.sort(key=_PLACE)
+        batch = Batch(list(self._connections), events, bodies, self._tools)
         self._connections, self._tools = {}, []
         return batch
 
     def changed(self, event: Event) -> None:
         """Note that a line of a timeline is new or differs from what is stored."""
-        self._events[id(event)] = event
+        self._events[event] = None
 
     def connection_changed(self, row: Connection) -> None:
         """Note that a connection is new or differs from what is stored."""
-        self._connections[id(row)] = row
+        self._connections[row] = None
 
     # New rows
 
     def message(
-        self, x: Exchange, message: Envelope, data: bytes, direction: Direction, at_us: int, secrets: Secrets
+        self,
+        x: Exchange,
+        message: Envelope,
+        data: bytes,
+        direction: Direction,
+        at_us: int,
+        *,
+        head: Head,
+        secrets: Secrets,
     ) -> Event:
         """Make the row of a request or a notification."""
-        method = (message.method or "")[:MAX_WORD]
-        event = Event(Kind.REQUEST if message.is_request else Kind.NOTIFICATION, method, at_us)
-        name = name_of(method, message.params)
-        if direction is Direction.TO_SERVER:
+        method, params, key = message.method or "", message.params, message.key
+        if len(method) > MAX_WORD:
+            method = method[:MAX_WORD]
+        event = Event(_REQUEST if key else _NOTIFICATION, method, at_us)
+        name = name_of(method, params)
+        if direction is _TO_SERVER:
             event.http_method = "POST"
-            event.path = self._target(x.request.target)
+            event.path = head.path
             if name is None:  # only the modern era sends it, and only a body cut short needs it
-                name = header_value(x.request.headers, b"mcp-name")
-        event.name = self.text(name, secrets)
+                name = head.name
+        if name is not None:
+            event.name = self.text(name, secrets)
         event.direction = direction
-        event.status = Status.WAITING
+        event.status = _WAITING
         event.stream = x.stream.number
-        event.jsonrpc_id = _id_text(message)
-        event.trace_id = _trace_id(x, message)
+        if key:
+            event.jsonrpc_id = key.decode("utf-8", "replace")
+        # the trace in `_meta` is the caller's, that of the HTTP header may be a proxy's
+        meta = params.meta if params is not None else None
+        event.trace_id = trace_id(meta.traceparent) if meta is not None and meta.traceparent else head.trace_id
         event.request_bytes = len(data)
-        self.body(event, Side.REQUEST, data, secrets)
-        self.changed(event)
+        self.body(event, _REQUEST_SIDE, data, secrets)
+        self._events[event] = None
         return event
 
     def orphan(
@@ -122,17 +132,17 @@ class Ledger:
         event.status = Status.SUCCEEDED
         event.stream = x.stream.number
         event.peer = x.stream.peer
-        event.jsonrpc_id = _id_text(message)
+        event.jsonrpc_id = message.key.decode("utf-8", "replace") or None
         event.response_bytes = len(data)
         event.note = "the request of this answer was not seen"
         self.body(event, Side.RESPONSE, data, secrets)
         self.changed(event)
         return event
 
-    def http(self, x: Exchange, reason: str | None) -> Event:
+    def http(self, x: Exchange, head: Head, reason: str | None) -> Event:
         """Make the row of an exchange that carries no JSON-RPC, or none that can be read. It never has a body."""
         event = Event(Kind.HTTP, "http", x.at_us)
-        event.path = self._target(x.request.target)
+        event.path = head.path
         event.name = f"{x.request.method} {event.path}"[:MAX_WORD]
         event.direction = Direction.TO_SERVER
         event.status = Status.WAITING
@@ -140,7 +150,7 @@ class Ledger:
         event.stream = x.stream.number
         event.peer = x.stream.peer
         event.request_bytes = x.request_size
-        event.trace_id = _trace_id(x, None)
+        event.trace_id = head.trace_id
         if reason is not None:
             event.outcome, event.note = Outcome.UNPARSED, reason
         self.changed(event)
@@ -167,21 +177,14 @@ class Ledger:
 
     # Parts of rows
 
-    def secrets(self, x: Exchange) -> Secrets:
-        """Return the credentials of an exchange's headers, as far as they are known by now."""
-        if x.response is not None and not _HARMLESS.issuperset(x.response.headers):
-            return self._redactor.secrets([*x.request.headers.items(), *x.response.headers.items()])
-        if sum(map(len, x.request.headers.values())) > MAX_CACHED:
-            return self._redactor.secrets(x.request.headers.items())
-        return self._secrets(x.request)
-
     def judge(self, event: Event, verdict: Verdict, secrets: Secrets) -> None:
         """Write down what a message came to."""
         event.status, event.failure_reason, event.code = verdict.status, verdict.failure_reason, verdict.code
-        event.message = self.text(verdict.message, secrets)
-        event.outcome = verdict.outcome or event.outcome
-        event.note = self.text(verdict.note, secrets) or event.note
-        self.changed(event)
+        if verdict is not SUCCESS:
+            event.message = self.text(verdict.message, secrets)
+            event.outcome = verdict.outcome or event.outcome
+            event.note = self.text(verdict.note, secrets) or event.note
+        self._events[event] = None
 
     def times(self, event: Event, x: Exchange) -> None:
         """Copy the times of an exchange to a message of its request."""
@@ -196,7 +199,7 @@ class Ledger:
         if masked is None:
             return
         if masked.codec is Codec.CUT:
-            if side is Side.REQUEST:
+            if side is _REQUEST_SIDE:
                 event.request_cut = True
             else:
                 event.response_cut = True
@@ -235,22 +238,3 @@ class Ledger:
         """Return capabilities as they may be stored: their keys are words of the protocol and stay."""
         data = bytes(raw)
         return self._redactor.text(data.decode("utf-8", "replace")) if 0 < len(data) <= MAX_CAPABILITIES else None
-
-
-def _place(event: Event) -> tuple[int, int]:
-    return event.at_us, event.seq
-
-
-def _id_text(message: Envelope) -> str | None:
-    return message.key[:MAX_WORD].decode("utf-8", "replace") or None
-
-
-def _trace_id(x: Exchange, message: Envelope | None) -> str | None:
-    """Return the W3C trace id of a message: the one in `_meta` is the caller's, the HTTP header may be a proxy's."""
-    meta = message.params.meta if message is not None and message.params is not None else None
-    value = meta.traceparent if meta is not None else None
-    if value is None:
-        header = x.request.headers.get(b"traceparent")
-        value = header.decode("latin-1") if header else None
-    match = _TRACEPARENT.match(value) if value else None
-    return match[1] if match else None

@@ -22,16 +22,19 @@ METHODS: Final = frozenset({"tools/call", "prompts/get", "resources/read"})
 #: Calls of one connection whose next try would be recognised.
 MAX_TRIES: Final = 256
 
+#: Bytes of arguments that are remembered as they are: copying so many costs less than hashing them.
+MAX_ARGUMENTS: Final = 256
+
 #: A call is another try of a failed one only this soon after it.
 RETRY_US: Final = 600 * 1_000_000
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True, eq=False)
 class Try:
     """A call as far as it takes to recognise its next try or round."""
 
     event: Event
-    arguments: bytes  # a hash of them
+    arguments: bytes  # as they were; a hash of longer ones
     state: bytes = b""  # requestState of an input_required answer
     asked: frozenset[str] = frozenset()  # the keys of its inputRequests
 
@@ -43,7 +46,9 @@ def link(live: Live, event: Event, params: Params) -> None:
         return
     name = (event.type, event.name)
     before = live.tries.pop(name, None)
-    arguments = hashlib.blake2b(bytes(params.arguments), digest_size=8).digest()
+    arguments = bytes(params.arguments)
+    if len(arguments) > MAX_ARGUMENTS:
+        arguments = hashlib.blake2b(arguments, digest_size=8).digest()
     if before is not None:
         earlier = before.event
         if earlier.outcome is Outcome.INPUT_REQUIRED:

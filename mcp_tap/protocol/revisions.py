@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import msgspec
@@ -40,14 +40,10 @@ REVISIONS: Final = {
 LASTING: Final = frozenset({"subscriptions/listen"})
 
 
-def era_of(version: str | None, methods: Iterable[str | None], *, has_meta: bool) -> Era:
-    """Return the era of one HTTP request: its version header decides, then its body, then the older one is assumed."""
-    if version:
-        revision = REVISIONS.get(version)
-        return revision.era if revision else Era.MODERN
-    if "initialize" in methods:
-        return Era.LEGACY
-    return Era.MODERN if has_meta else Era.LEGACY
+def era_of_version(version: str) -> Era:
+    """Return the era of a version that a header names: an unknown one is a later one."""
+    revision = REVISIONS.get(version)
+    return revision.era if revision else Era.MODERN
 
 
 def header_value(headers: Headers, name: bytes) -> str | None:

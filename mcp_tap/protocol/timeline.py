@@ -13,6 +13,9 @@ from mcp_tap.protocol.redact import NONE, Secrets
 from mcp_tap.protocol.revisions import LASTING, REVISIONS
 from mcp_tap.protocol.verdict import Verdict
 
+# Looking up the member of an enumeration costs as much as a call, and these are looked up for every message.
+_REQUEST, _TO_SERVER, _WAITING, _FAILED = Kind.REQUEST, Direction.TO_SERVER, Status.WAITING, Status.FAILED
+
 #: Tools that a session's row names.
 MAX_TOOLS: Final = 200
 
@@ -28,6 +31,9 @@ class Timelines:
         """Note what a request says of its client."""
         row, params, word = live.row, message.params, self._ledger.word
         meta = params.meta if params is not None else None
+        known = row.protocol_version is not None and (row.client_name is not None or meta is None)
+        if known and message.method != "initialize":
+            return
         if meta is not None and meta.version is not None:
             if row.protocol_version is None:
                 row.protocol_version = word(meta.version)
@@ -66,36 +72,40 @@ class Timelines:
         row.messages += 1
         if event.request_cut:
             row.truncated += 1
-        if event.kind is not Kind.REQUEST or event.direction is not Direction.TO_SERVER:
+        if event.kind is not _REQUEST or event.direction is not _TO_SERVER:
             return
         row.calls += 1
-        if event.status is Status.WAITING and event.type not in LASTING:
+        if event.status is _WAITING and event.type not in LASTING:
             row.open_calls += 1
-        if event.type == "tools/call" and event.name and (event.name in row.tools or len(row.tools) < MAX_TOOLS):
-            row.tools[event.name] = row.tools.get(event.name, 0) + 1
+        name = event.name
+        if name and event.type == "tools/call":
+            calls = row.tools.get(name)
+            if calls is not None or len(row.tools) < MAX_TOOLS:
+                row.tools[name] = (calls or 0) + 1
 
     def attach(self, live: Live, event: Event) -> None:
         """Put a row into the timeline of a connection. The line of session_start is kept free, after a probe."""
+        row = live.row
         if not live.start_seq and event.outcome is not Outcome.PROBE:
-            live.start_seq = live.line()
-        event.connection = live.row
-        event.seq = live.line()
+            row.seq += 1
+            live.start_seq = row.seq
+        row.seq += 1
+        event.connection, event.seq = row, row.seq
         event.peer = None
         self._ledger.changed(event)
-        self._ledger.connection_changed(live.row)
+        self._ledger.connection_changed(row)
 
     def finish(self, event: Event, verdict: Verdict, at_us: int, secrets: Secrets = NONE) -> None:
         """Give a message its end."""
-        waited = event.status is Status.WAITING
-        event.duration_us = max(0, at_us - event.at_us)
+        waited = event.status is _WAITING
+        event.duration_us = at_us - event.at_us if at_us > event.at_us else 0
         self._ledger.judge(event, verdict, secrets)
         row = event.connection
         if row is None:
             return
-        call = event.kind is Kind.REQUEST and event.direction is Direction.TO_SERVER
-        if waited and call and event.type not in LASTING:
+        if waited and event.kind is _REQUEST and event.direction is _TO_SERVER and event.type not in LASTING:
             row.open_calls -= 1
-        if event.status is Status.FAILED and event.failure_reason is not FailureReason.ABANDONED:
+        if event.status is _FAILED and event.failure_reason is not FailureReason.ABANDONED:
             row.errors += 1
         self._ledger.connection_changed(row)
 
@@ -116,13 +126,12 @@ class Timelines:
 
     def give_up(self, live: Live, reason: EndReason, at_us: int) -> None:
         """Wait no longer for anything in a connection."""
-        for event in list(live.waiting.values()):
+        for event in live.waiting():
             if event.status is Status.WAITING:
                 text = "the session ended before the answer"
                 verdict = Verdict(Status.FAILED, FailureReason.ABANDONED, reason.value, text)
                 self.finish(event, verdict, max(at_us, event.at_us))
-        live.waiting.clear()
-        live.parked.clear()
+        live.forget_waiting()
 
     def reopen(self, live: Live, at_us: int) -> None:
         """Take up a connection that had ended."""

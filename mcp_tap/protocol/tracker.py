@@ -17,21 +17,21 @@ refused `server/discover` is a probe that belongs to the `initialize` after it. 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from msgspec import UNSET, Raw
+from msgspec import UNSET
 
 from mcp_tap.model import Batch, Direction, EndReason, Era, Event, FailureReason, Kind, Outcome, Side, Status
 from mcp_tap.protocol import operations
 from mcp_tap.protocol.connections import Connections, Live
 from mcp_tap.protocol.exchange import MAX_EXCERPT, Ended, Exchange, Stream
+from mcp_tap.protocol.heads import Head, Heads
 from mcp_tap.protocol.jsonrpc import MAX_WORD, Envelope, Error, Frame, Result, Unparsed
 from mcp_tap.protocol.ledger import Ledger
-from mcp_tap.protocol.redact import NONE, Redactor, Secrets
-from mcp_tap.protocol.revisions import LASTING, era_of
+from mcp_tap.protocol.redact import Redactor, Secrets
+from mcp_tap.protocol.revisions import LASTING
 from mcp_tap.protocol.timeline import Timelines
 from mcp_tap.protocol.verdict import SUCCESS, Verdict, of_error, of_http, of_refusal, of_result, of_silence
 
@@ -41,24 +41,30 @@ MAX_TOKENS: Final = 1000
 #: An `initialize` without an answer becomes a pending connection after this time, so that a hang can be seen.
 HANG_US: Final = 1_000_000
 
+#: Digits of an id that counts. JSON may have longer ones: they are compared as text.
+MAX_DIGITS: Final = 18
+
 #: Answers to `initialize` that open nothing: the client has to authorise itself first.
 UNAUTHORISED: Final = (401, 403, 407)
 
-_INTEGER: Final = re.compile(rb"-?[0-9]{1,18}\Z")
+# Looking up the member of an enumeration costs as much as a call, and these are looked up for every message.
+_REQUEST, _NOTIFICATION, _RESPONSE_SIDE = Kind.REQUEST, Kind.NOTIFICATION, Side.RESPONSE
+_TO_SERVER, _WAITING, _LEGACY = Direction.TO_SERVER, Status.WAITING, Era.LEGACY
 
 
 @dataclass(slots=True, eq=False)
 class _Link:
     """What the tracker remembers of an exchange."""
 
-    secrets: Secrets = NONE
+    head: Head  # what the head of its request says
+    secrets: Secrets
     era: Era = Era.LEGACY
     live: Live | None = None
     event: Event | None = None  # the row of an exchange without a readable message in its request
     asked: list[Event] = field(default_factory=list)  # the messages of the request
     unanswered: dict[bytes, Event] = field(default_factory=dict)  # those of them that wait, by id
     opening: Envelope | None = None  # the message whose answer decides about the connection
-    unheard: list[Event] = field(default_factory=list)  # requests of the server that no session ties an answer to
+    unheard: list[Event] | None = None  # requests of the server that no session ties an answer to
     refusal: Verdict | None = None  # the error of an answer to what was no readable message
     unparsed: str | None = None  # why part of the answer could not be read
     resumed: Event | None = None  # the request whose stream a GET with Last-Event-ID goes on with
@@ -77,6 +83,7 @@ class Tracker:
         session_word: Callable[[str], str] = str,
         trusted: Iterable[str] | None = None,
     ) -> None:
+        self._heads = Heads(redactor)
         self._ledger = Ledger(redactor)
         self._openings: dict[Exchange, None] = {}
         self.connections = Connections(
@@ -93,7 +100,7 @@ class Tracker:
         """
         if not self._openings:
             return self._ledger.take()
-        return self._ledger.take(frozenset(id(event) for x in self._openings for event in x.link.asked))
+        return self._ledger.take(frozenset(event for x in self._openings for event in x.link.asked))
 
     def tick(self, at_us: int) -> None:
         """End the connections whose time is over, and show what hangs."""
@@ -139,13 +146,13 @@ class Tracker:
 
     def requested(self, x: Exchange, frames: list[Frame], reason: str | None, at_us: int) -> None:
         """Take a request: find its connection and make its rows."""
-        link = x.link = _Link(self._ledger.secrets(x))
-        messages = [envelope for envelope, _ in frames if isinstance(envelope, Envelope)]
-        self._find(x, link, messages, at_us)
+        head = self._heads.of(x.request)
+        link = x.link = _Link(head, head.secrets)
+        self._find(x, link, frames, at_us)
         for envelope, data in frames:
             if isinstance(envelope, Unparsed):
                 self._http_row(x, envelope.reason)
-            elif envelope.is_response:
+            elif envelope.method is None:
                 self._client_answer(x, envelope, data)
             else:
                 self._client_message(x, envelope, data, at_us)
@@ -157,7 +164,7 @@ class Tracker:
         link: _Link = x.link
         assert x.response is not None
         status, headers = x.response.status, x.response.headers
-        link.secrets = self._ledger.secrets(x)
+        link.secrets = self._heads.secrets(link.head, x.request, x.response)
         for event in link.asked:
             event.http_status, event.headers_us = status, x.headers_us
             self._ledger.changed(event)
@@ -173,18 +180,18 @@ class Tracker:
         live = link.live
         if not success or live is None:
             return
+        session_id = headers.get(b"mcp-session-id")
         if not live.accepted and any(event.type == "initialize" for event in link.asked):
-            session_id = headers.get(b"mcp-session-id")
             self.connections.accept(live, session_id.decode("latin-1")[:MAX_WORD] if session_id else None)
         elif not live.accepted and live.key:
             self._timelines.started(live, x.at_us)
-        elif b"mcp-session-id" in headers and live.alias is None:
-            named = headers[b"mcp-session-id"].decode("latin-1")[:MAX_WORD]
+        elif session_id is not None and live.alias is None:
+            named = session_id.decode("latin-1")[:MAX_WORD]
             if self.connections.names_another(live, named):
                 changed = self.connections.rename(live, named)
                 self._timelines.line(live, "session_id_changed", at_us, changed)
         for event in link.asked:
-            if event.kind is Kind.NOTIFICATION and event.status is Status.WAITING:
+            if event.kind is _NOTIFICATION and event.status is _WAITING:
                 self._timelines.finish(event, SUCCESS, at_us)
         if x.request.method == "DELETE":
             if not live.ended:
@@ -198,7 +205,7 @@ class Tracker:
         link.replay = False
         if x.event_id is None or link.live is None:
             return
-        if x.event_id in link.live.cursors and b"last-event-id" in x.request.headers:
+        if x.event_id in link.live.cursors and link.head.last_event_id is not None:
             link.replay = True
             link.replayed += 1
             return
@@ -246,21 +253,21 @@ class Tracker:
         if not link.asked and link.event is None and status >= 400:
             self._http_row(x, "an answer of the client that the server refused")
         for event in link.asked:
-            if event.status is Status.WAITING:
+            if event.status is _WAITING:
                 self._judge(x, event, how, at_us)
             elif event.last_byte_us != x.last_byte_us:  # the stream went on behind the answer
                 self._ledger.times(event, x)
                 self._ledger.changed(event)
         if link.event is not None:
             self._judge_http(x, link.event, how, at_us)
-        for event in link.unheard:
+        for event in link.unheard or ():
             self._timelines.finish(event, Verdict(Status.FAILED, FailureReason.ABANDONED, "no_session"), at_us)
         live = link.live
         if live is None:
             return
         live.row.response_bytes += x.response_size
         self.connections.leave(live, at_us)
-        if status == 404 and link.era is Era.LEGACY and b"mcp-session-id" in x.request.headers and not live.ended:
+        if status == 404 and link.era is _LEGACY and b"mcp-session-id" in x.request.headers and not live.ended:
             self._timelines.end(live, EndReason.SESSION_NOT_FOUND, at_us)
         if live.endpoint is not None and x.request.method == "GET" and not live.ended:
             self._timelines.end(live, EndReason.STREAM_CLOSED, at_us)
@@ -271,24 +278,25 @@ class Tracker:
 
     # Whom an exchange belongs to
 
-    def _find(self, x: Exchange, link: _Link, messages: list[Envelope], at_us: int) -> None:
+    def _find(self, x: Exchange, link: _Link, frames: list[Frame], at_us: int) -> None:
         """Find the connection of a request, or leave it to the answer."""
-        headers = x.request.headers
-        first = messages[0] if messages else None
-        meta = first.params.meta if first is not None and first.params is not None else None
-        version = headers.get(b"mcp-protocol-version")
-        link.era = era_of(
-            version.decode("latin-1") if version else None,
-            [message.method for message in messages],
-            has_meta=meta is not None and meta.version is not None,
-        )
-        session_id = headers.get(b"mcp-session-id")
-        opening = next((message for message in messages if message.method == "initialize"), None)
-        if opening is None and session_id and link.era is Era.LEGACY:
-            live = self.connections.of_session(x, session_id.decode("latin-1")[:MAX_WORD], at_us)
+        head = link.head
+        first = opening = None
+        for envelope, _ in frames:
+            if isinstance(envelope, Envelope):
+                first = first or envelope
+                if envelope.method == "initialize":
+                    opening = opening or envelope
+        if head.era is not None:  # its version header decides, then its body, then the older one is assumed
+            link.era = head.era
+        elif opening is None and first is not None and first.params is not None:
+            meta = first.params.meta
+            link.era = Era.MODERN if meta is not None and meta.version is not None else _LEGACY
+        if opening is None and head.session_id is not None and link.era is _LEGACY:
+            live = self.connections.of_session(x, head.session_id, at_us)
             self._belong(x, live, at_us)
-            if b"last-event-id" in headers:
-                link.resumed = live.cursors.get(headers[b"last-event-id"].decode("utf-8", "replace"))
+            if head.last_event_id is not None:
+                link.resumed = live.cursors.get(head.last_event_id)
             return
         handed_out = self.connections.of_endpoint(x)
         if handed_out is not None:
@@ -297,7 +305,7 @@ class Tracker:
         if first is None or x.request.method != "POST":
             return
         current = self.connections.on(x.stream)
-        if opening is None and first.method == "server/discover" and (current is None or current.row.era is Era.LEGACY):
+        if opening is None and first.method == "server/discover" and (current is None or current.row.era is _LEGACY):
             opening = first
         if opening is not None:
             link.opening = opening
@@ -313,7 +321,7 @@ class Tracker:
             era=x.link.era,
             client=meta.client if meta is not None else None,
             method=message.method,
-            number=_integer(message.id) if message.method is not None else None,
+            number=_integer(message.key) if message.method is not None else None,
         )
 
     def _belong(self, x: Exchange, live: Live, at_us: int) -> None:
@@ -347,11 +355,11 @@ class Tracker:
         for event in link.asked:
             self._timelines.attach(live, event)
             self._timelines.count(live, event)
-            if event.kind is Kind.REQUEST and event.status is Status.WAITING:
-                live.wait(Direction.TO_SERVER, (event.jsonrpc_id or "").encode(), event)
+            if event.kind is _REQUEST and event.status is _WAITING:
+                live.wait(_TO_SERVER, (event.jsonrpc_id or "").encode(), event)
         if link.event is not None:
             self._timelines.attach(live, link.event)
-        live.use_id(_integer(message.id))
+        live.use_id(_integer(message.key))
         self._timelines.identify(live, message, x)
 
     def _settle(self, x: Exchange, how: Ended, at_us: int) -> None:
@@ -385,25 +393,26 @@ class Tracker:
 
     def _client_message(self, x: Exchange, message: Envelope, data: bytes, at_us: int) -> None:
         link: _Link = x.link
-        event = self._ledger.message(x, message, data, Direction.TO_SERVER, x.at_us, link.secrets)
+        event = self._ledger.message(x, message, data, _TO_SERVER, x.at_us, head=link.head, secrets=link.secrets)
         link.asked.append(event)
-        if event.kind is Kind.REQUEST:
-            link.unanswered[message.key] = event
+        key = message.key
+        if key:
+            link.unanswered[key] = event
         live = link.live
         if live is None:
             event.peer = x.stream.peer
             return
         self._timelines.attach(live, event)
         self._timelines.count(live, event)
-        if event.kind is Kind.NOTIFICATION:
-            if event.type == "notifications/cancelled":
-                self._cancelled(live, Direction.TO_SERVER, message, at_us)
-            return
-        unawaited = live.wait(Direction.TO_SERVER, message.key, event)
-        if unawaited in live.parked:
-            self._give_up(live, unawaited, at_us)
-        live.use_id(_integer(message.id))
         params = message.params
+        if not key:
+            if event.type == "notifications/cancelled":
+                self._cancelled(live, _TO_SERVER, message, at_us)
+            return
+        unawaited = live.wait(_TO_SERVER, key, event)
+        if unawaited is not None and unawaited in live.parked:
+            self._give_up(live, unawaited, at_us)
+        live.use_id(_integer(key))
         if params is not None:
             if params.meta is not None and bytes(params.meta.progress_token):
                 self._token(live, bytes(params.meta.progress_token), event)
@@ -437,8 +446,8 @@ class Tracker:
     def _cancelled(self, live: Live, direction: Direction, message: Envelope, at_us: int) -> None:
         """Take a `notifications/cancelled`: it names a request of the same direction."""
         key = bytes(message.params.request_id) if message.params is not None else b""
-        event = live.waiting.get((direction, key))
-        if event is not None and event.status is Status.WAITING:
+        event = (live.to_server if direction is _TO_SERVER else live.to_client).get(key)
+        if event is not None and event.status is _WAITING:
             self._timelines.finish(event, Verdict(Status.FAILED, FailureReason.CANCELLED, "cancelled"), at_us)
 
     def _give_up(self, live: Live, event: Event | None, at_us: int) -> None:
@@ -453,7 +462,7 @@ class Tracker:
         """Take a request or a notification of the server."""
         link: _Link = x.link
         live = link.live
-        event = self._ledger.message(x, message, data, Direction.TO_CLIENT, at_us, link.secrets)
+        event = self._ledger.message(x, message, data, Direction.TO_CLIENT, at_us, head=link.head, secrets=link.secrets)
         event.parent = self._parent(link, message)
         if live is not None:
             self._timelines.attach(live, event)
@@ -465,7 +474,7 @@ class Tracker:
             elif live is not None and message.params is not None:
                 operations.link_task(live, event, message.params)
         elif live is None:
-            link.unheard.append(event)
+            link.unheard = [*(link.unheard or ()), event]
         else:
             self._give_up(live, live.wait(Direction.TO_CLIENT, message.key, event), at_us)
 
@@ -479,9 +488,10 @@ class Tracker:
 
     def _server_answer(self, x: Exchange, message: Envelope, data: bytes, at_us: int) -> None:
         link: _Link = x.link
-        event = link.unanswered.pop(message.key, None)
+        key = message.key
+        event = link.unanswered.pop(key, None)
         if event is None and link.live is not None:
-            event = link.live.answer(Direction.TO_SERVER, message.key)
+            event = link.live.answer(_TO_SERVER, key)
         if event is not None:
             self._complete(x, event, message, data, at_us)
         elif link.unanswered and message.error is not UNSET:
@@ -489,8 +499,8 @@ class Tracker:
             events, link.unanswered = list(link.unanswered.values()), {}
             for each in events:
                 self._complete(x, each, message, data, at_us)
-        elif b"last-event-id" in x.request.headers and link.live is not None and message.key in link.live.answered:
-            again = link.live.answered[message.key]
+        elif link.head.last_event_id is not None and link.live is not None and key in link.live.answered:
+            again = link.live.answered[key]
             again.note = "answered again on a resumed stream"
             self._ledger.changed(again)
         elif link.event is not None and _error(message) is not None and _http_status(x) >= 400:
@@ -503,22 +513,21 @@ class Tracker:
     def _complete(self, x: Exchange, event: Event, message: Envelope, data: bytes, at_us: int) -> None:
         """Take the answer of a request."""
         link: _Link = x.link
-        if link.live is not None and event.direction is not None:
-            link.live.answer(event.direction, (event.jsonrpc_id or "").encode(), event)
-        if event.status is not Status.WAITING:
+        live, direction = link.live, event.direction
+        if live is not None and direction is not None:
+            live.answer(direction, (event.jsonrpc_id or "").encode(), event)
+        if event.status is not _WAITING:
             event.note = "answered after it had ended"
             self._ledger.changed(event)
             return
         if event in link.asked:
             self._ledger.times(event, x)
-        elif event.direction is Direction.TO_SERVER:  # on another stream than its own: this is all there is of it
+        elif direction is _TO_SERVER:  # on another stream than its own: this is all there is of it
             event.first_event_us = event.last_byte_us = max(0, at_us - event.at_us)
-        if link.live is not None and event.direction is Direction.TO_SERVER:
-            link.live.remember(message.key, event)
         event.response_bytes = len(data)
-        self._ledger.body(event, Side.RESPONSE, data, link.secrets)
-        if link.live is not None and event.response_cut:
-            link.live.row.truncated += 1
+        self._ledger.body(event, _RESPONSE_SIDE, data, link.secrets)
+        if live is not None and event.response_cut:
+            live.row.truncated += 1
         if link.unparsed is not None:
             event.note = f"part of the answer could not be read: {link.unparsed}"
         verdict = SUCCESS
@@ -526,8 +535,10 @@ class Tracker:
             verdict = of_error(_error(message), _http_status(x))
         elif isinstance(message.result, Result):
             verdict = of_result(event.type, message.result)
-            if link.live is not None and event.direction is Direction.TO_SERVER:
-                self._learn(link.live, event, message.result, verdict, at_us)
+        if live is not None and direction is _TO_SERVER:
+            live.remember(message.key, event)
+            if isinstance(message.result, Result):
+                self._learn(live, event, message.result, verdict, at_us)
         self._timelines.finish(event, verdict, at_us, link.secrets)
         if event.type == "initialize":
             self._initialized(x, event, at_us)
@@ -614,18 +625,17 @@ class Tracker:
     def _http_row(self, x: Exchange, reason: str | None) -> None:
         link: _Link = x.link
         if link.event is None:
-            link.event = self._ledger.http(x, reason)
-            resumed = x.request.headers.get(b"last-event-id")
-            if resumed is not None and reason is None:
-                link.event.note = self._ledger.word(f"resumed from {resumed.decode('utf-8', 'replace')}")
+            link.event = self._ledger.http(x, link.head, reason)
+            if link.head.last_event_id is not None and reason is None:
+                link.event.note = self._ledger.word(f"resumed from {link.head.last_event_id}")
             if link.live is not None:
                 self._timelines.attach(link.live, link.event)
 
 
-def _integer(key: Raw) -> int | None:
+def _integer(key: bytes) -> int | None:
     """Return an id that is an integer of ordinary size."""
-    data = bytes(key)
-    return int(data) if _INTEGER.match(data) else None
+    digits = key[1:] if key[:1] == b"-" else key
+    return int(key) if digits.isdigit() and len(digits) <= MAX_DIGITS else None
 
 
 def _only(asked: list[Event]) -> Event | None:

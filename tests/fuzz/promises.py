@@ -99,9 +99,9 @@ def _text(name: str, value: object) -> None:
 
 
 def _live(live: Live) -> None:
-    assert not live.waiting, "a request is waited for after the end"
+    assert not live.waiting(), "a request is waited for after the end"
     assert live.open == 0
-    assert len(live.waiting) <= MAX_WAITING
+    assert max(len(live.to_server), len(live.to_client)) <= MAX_WAITING
     assert len(live.progress) <= MAX_TOKENS
     assert len(live.tries) <= MAX_TRIES
     assert len(live.answered) <= MAX_ANSWERED

@@ -67,6 +67,10 @@ REQUESTS: dict[str, tuple[bytes, Summary]] = {
         b"POST / HTTP/1.1\nContent-Length: 1\n\nx",
         [("request", "POST", "/", 1), ("body", b"x"), ("end", "COMPLETE")],
     ),
+    "bare line feeds before a body that begins with a line's end": (
+        b"POST / HTTP/1.1\r\nContent-Length: 2\n\n\r\n",
+        [("request", "POST", "/", 1), ("body", b"\r\n"), ("end", "COMPLETE")],
+    ),
     "equal lengths twice (§6.3)": (
         b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx",
         [("request", "POST", "/", 1), ("body", b"x"), ("end", "COMPLETE")],
