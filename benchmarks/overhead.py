@@ -156,7 +156,9 @@ def nginx(upstream: int, folder: Path) -> Way:
 def measure(path: Way, connections: int, seconds: float) -> dict[str, float]:
     """Run the load once; return µs of CPU per call for each process, and what the load saw."""
     before = {name: cpu_us(pid) for name, pid in path.processes.items()}
-    arguments = [str(path.port), str(connections), str(seconds), str(path.extra)]
+    # a load is so many calls: about as many as nginx passes in that time
+    arguments = [str(path.port), "--connections", str(connections)]
+    arguments += ["--calls", str(int(seconds * (5_000 if connections == 1 else 25_000)))]
     output = subprocess.run(
         [sys.executable, "-m", "benchmarks.load", *arguments],
         check=True,
@@ -165,7 +167,7 @@ def measure(path: Way, connections: int, seconds: float) -> dict[str, float]:
     ).stdout
     seen = json.loads(output)
     if seen["errors"]:
-        raise SystemExit(f"{seen['errors']} connections got no answer")
+        raise SystemExit(f"{seen['errors']} calls were not answered as they should be")
     if path.store is not None:
         settle(path.store, path.processes["recorder"])
     figures = {name: (cpu_us(pid) - before[name]) / seen["calls"] for name, pid in path.processes.items()}
