@@ -11,6 +11,7 @@ import fcntl
 import os
 import secrets
 import sqlite3
+import stat
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -86,7 +87,8 @@ class Lock:
     """
 
     def __init__(self, path: Path) -> None:
-        self._fd = os.open(f"{path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # not through a link: what it leads to would be emptied
+        self._fd = os.open(f"{path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -113,6 +115,7 @@ def prepare(path: Path) -> Lock:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if path.is_dir():
             raise StoreError(f"{path} is a directory, not a recording", hint=f"try:  --store sqlite:///{path}/tap.db")
+        _refuse_strangers(path)
         lock = Lock(path)
         try:
             # SQLite gives -wal and -shm the mode of the file itself. An existing file keeps the mode it has.
@@ -129,6 +132,27 @@ def prepare(path: Path) -> Lock:
             code="store_path",
         ) from None
     return lock
+
+
+def _refuse_strangers(path: Path) -> None:
+    """Raise StoreError where somebody else has put a file, or a link, in the place of the recording or beside it.
+
+    That is possible where everybody may write, as in /tmp, and what is recorded would be theirs to read. It is what
+    Linux does for root with fs.protected_regular, where that is on.
+    """
+    if not path.parent.stat().st_mode & stat.S_IWOTH:
+        return
+    for end in ("", "-wal", "-shm", "-journal", "-lock"):
+        try:
+            owner = os.lstat(f"{path}{end}").st_uid
+        except FileNotFoundError:
+            continue
+        if owner != os.geteuid():
+            raise StoreError(
+                f"{path}{end} belongs to another user (uid {owner}), where everybody may write",
+                hint=f"record into a directory of your own\n{_ELSEWHERE}",
+                code="store_path",
+            )
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -216,6 +240,8 @@ def connect_readonly(path: Path) -> sqlite3.Connection:
     try:
         how = "mode=ro&immutable=1" if frozen(path) else "mode=ro"
         db = sqlite3.connect(f"{path.as_uri()}?{how}", uri=True, timeout=_BUSY_TIMEOUT, isolation_level=None)
+        # a file that somebody sent may have views of its own: they call no function that does more than compute
+        db.execute("PRAGMA trusted_schema = OFF")
         check(db, path, writing=False)
         db.execute("PRAGMA cache_size = -32768")
         db.execute("PRAGMA temp_store = MEMORY")

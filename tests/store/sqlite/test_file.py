@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ import pytest
 
 from mcp_tap.model import Batch, StoreError, UsageError
 from mcp_tap.store import open_reader, open_writer
-from mcp_tap.store.sqlite.file import location
+from mcp_tap.store.sqlite.file import connect_readonly, location
 from mcp_tap.store.sqlite.migrations import LATEST
 
 from ..recording import connection, event, reading, record, run, select, writing
@@ -80,6 +81,37 @@ def test_a_new_recording_is_private_to_its_owner(tmp_path: Path) -> None:
         os.umask(before)
     assert mode(path.parent) == 0o700
     assert sorted(one.name for one in path.parent.iterdir()) == ["tap.db", "tap.db-lock"]
+
+
+@pytest.mark.parametrize("end", ["", "-wal", "-shm", "-lock"])
+@pytest.mark.parametrize("link", [False, True], ids=["file", "link"])
+def test_what_another_user_has_put_there_is_not_written(
+    end: str, link: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs, path = tmp_path / "theirs", tmp_path / "shared" / "tap.db"
+    path.parent.mkdir()
+    path.parent.chmod(0o1777)
+    placed = Path(f"{path}{end}")
+    if link:
+        theirs.write_text("kept")
+        placed.symlink_to(theirs)
+    else:
+        placed.touch(0o666)
+    monkeypatch.setattr(os, "geteuid", lambda: 12_345)
+    assert "belongs to another user" in str(refused(path))
+    monkeypatch.undo()
+    path.parent.chmod(0o755)
+    if end == "-lock" and link:
+        refused(path)  # of whomever it is: a lock empties its file
+    if link:
+        assert theirs.read_text() == "kept"
+
+
+def test_a_view_of_a_foreign_recording_calls_nothing_that_does_more_than_compute(tmp_path: Path) -> None:
+    path = tmp_path / "tap.db"
+    record(path, Batch([connection()]))
+    with contextlib.closing(connect_readonly(path)) as db:
+        assert db.execute("PRAGMA trusted_schema").fetchone() == (0,)
 
 
 def test_a_recording_is_laid_out_as_measured(tmp_path: Path) -> None:
