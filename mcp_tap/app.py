@@ -46,7 +46,7 @@ from mcp_tap.relay.sockets import listening_sockets
 from mcp_tap.store import Reader, Writer, open_writer
 from mcp_tap.store.rows import event_row, session_row
 from mcp_tap.store.sqlite.file import location
-from mcp_tap.ui import pages
+from mcp_tap.ui import logs, pages
 from mcp_tap.ui.terminal import Live, wants_color
 from mcp_tap.ui.text import counted, duration
 from mcp_tap.ui.web import refuse
@@ -73,9 +73,7 @@ def main(arguments: Sequence[str]) -> int:
     os.nice(NICE)
     channel_fd, settings_fd, desk_fd = (int(argument) for argument in arguments)
     settings = Settings.from_file(settings_fd)
-    logging.basicConfig(
-        level=logging.DEBUG if settings.debug else logging.WARNING, format="mcp-tap: %(levelname)s: %(message)s"
-    )
+    logs.to_stderr(logging.DEBUG if settings.debug else logging.WARNING)
     for name in ("aiosqlite", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
     channel = socket.socket(fileno=channel_fd)
@@ -136,6 +134,7 @@ def serve_file(settings: Settings) -> int:
     Raises UsageError where the address is taken, StoreError where the recording cannot be read. Another process may
     write the recording meanwhile: the pages follow it.
     """
+    logs.to_stderr(logging.DEBUG if settings.debug else logging.WARNING)
     return uvloop.run(_serve_file(settings))
 
 
