@@ -70,7 +70,7 @@ class Channel:
         self._timer: asyncio.Handle | None = None
         self._hurried = False
         self._slices: deque[tuple[int, int]] = deque()  # not acknowledged: last record's number, first record's time
-        self._told: deque[tuple[int, int, int]] = deque()  # number of a LOST or GAP under way, and what it counts
+        self._told: deque[tuple[int, int, int, int]] = deque()  # number of a LOST or GAP under way, what it says, since
         self._sent_records = 0
         self._sent_bytes = 0
         self._acked = (0, 0)
@@ -181,8 +181,8 @@ class Channel:
         missed, at_ns = _Missed(), self._last_ns
         if self._slices:
             missed.add(self._sent_records - self._acked[0], self._sent_bytes - self._acked[1], self._slices[0][1])
-        for _, records, size in self._told:  # counts that died with the record that said them
-            missed.add(records, size, at_ns)
+        for _, records, size, from_ns in self._told:  # counts that died with the record that said them
+            missed.add(records, size, from_ns)
         self._told.clear()
         if missed.records:
             missed.to_ns = at_ns
@@ -278,10 +278,10 @@ class Channel:
             if kind == _CLOSED:
                 self._opens.pop(stream, None)
             elif kind == _LOST:
-                self._told.append((self._sent_records + records, *COUNT.unpack(payload)))
+                self._told.append((self._sent_records + records, *COUNT.unpack(payload), at_ns))
             elif kind == _GAP:
                 gap = json.loads(payload)
-                self._told.append((self._sent_records + records, gap["records"], gap["bytes"]))
+                self._told.append((self._sent_records + records, gap["records"], gap["bytes"], gap["from_ns"]))
         self._waiting -= size
         self._last_ns = at_ns
         self._sent_records += records
@@ -300,8 +300,8 @@ class _Missed:
         self.to_ns = 0
 
     def add(self, records: int, size: int, at_ns: int) -> None:
-        self.from_ns = self.from_ns or at_ns
-        self.to_ns = at_ns
+        self.from_ns = min(self.from_ns or at_ns, at_ns)
+        self.to_ns = max(self.to_ns, at_ns)
         self.records += records
         self.bytes += size
 

@@ -148,6 +148,7 @@ def test_what_died_with_a_recorder_becomes_a_gap_for_the_next() -> None:
         again = (await records(theirs, 1))[0]
         assert again.kind == Kind.GAP
         assert again.json()["records"] == 3 + 4
+        assert again.json()["from_ns"] == 102
         channel.detach()
 
     with_pair(work)
