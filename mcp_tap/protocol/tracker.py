@@ -513,9 +513,9 @@ class Tracker:
     def _complete(self, x: Exchange, event: Event, message: Envelope, data: bytes, at_us: int) -> None:
         """Take the answer of a request."""
         link: _Link = x.link
-        live, direction = link.live, event.direction
+        live, direction, key = link.live, event.direction, (event.jsonrpc_id or "").encode()
         if live is not None and direction is not None:
-            live.answer(direction, (event.jsonrpc_id or "").encode(), event)
+            live.answer(direction, key, event)
         if event.status is not _WAITING:
             event.note = "answered after it had ended"
             self._ledger.changed(event)
@@ -536,7 +536,8 @@ class Tracker:
         elif isinstance(message.result, Result):
             verdict = of_result(event.type, message.result)
         if live is not None and direction is _TO_SERVER:
-            live.remember(message.key, event)
+            if x.last_event_id is not None:  # a resumed stream may bring it again
+                live.remember(key if message.error is UNSET else message.key, event)
             if isinstance(message.result, Result):
                 self._learn(live, event, message.result, verdict, at_us)
         self._timelines.finish(event, verdict, at_us, link.secrets)
