@@ -46,7 +46,7 @@ def _call(number: int) -> bytes:
 
 def unchunked(data: bytes, at: int) -> bytes:
     """Return the body whose chunks begin at an offset (RFC 9112 §7.1; without trailers)."""
-    parts = []
+    parts: list[bytes] = []
     while True:
         end = data.index(b"\r\n", at)
         size = int(data[at:end], 16)

@@ -9,10 +9,9 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final, NamedTuple
-
-import uvloop
 
 from mcp_tap import __version__
 
@@ -104,7 +103,7 @@ def about() -> dict[str, str]:
         "memory": f"{os.sysconf('SC_PAGESIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9:.0f} GB",
         "kernel": f"{platform.system()} {platform.release().partition('-')[0]}",
         "Python": platform.python_version(),
-        "uvloop": uvloop.__version__,
+        "uvloop": version("uvloop"),
         "mcp-tap": __version__,
     }
 

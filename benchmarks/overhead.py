@@ -108,12 +108,15 @@ def tap(upstream: int, folder: Path, *, bodies: str = "redacted", sink: bool = F
         Record(store=f"sqlite:///{store}", bodies=bodies),  # type: ignore[arg-type]
         format="none",
     )
-    with tempfile.TemporaryFile() as file:
-        file.write(settings.to_json())
-        file.flush()
-        module = "benchmarks.sink" if sink else "mcp_tap.relay"
-        argv = [sys.executable, "-m", module, str(file.fileno())]
-        process = subprocess.Popen(argv, pass_fds=[file.fileno()], preexec_fn=pin(1))
+    if sink:
+        argv = [sys.executable, "-m", "benchmarks.sink", str(port), str(upstream)]
+        process = subprocess.Popen(argv, preexec_fn=pin(1))
+    else:
+        with tempfile.TemporaryFile() as file:
+            file.write(settings.to_json())
+            file.flush()
+            argv = [sys.executable, "-m", "mcp_tap.relay", str(file.fileno())]
+            process = subprocess.Popen(argv, pass_fds=[file.fileno()], preexec_fn=pin(1))
     wait_for(port)
     while not (born := children(process.pid)):
         time.sleep(0.02)

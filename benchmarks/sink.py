@@ -1,6 +1,7 @@
 """A recorder that records nothing: what is left of the tap's cost is the relay's own.
 
-``python -m benchmarks.sink SETTINGS_FD`` is the relay with such a recorder.
+``python -m benchmarks.sink PORT UPSTREAM_PORT`` is the relay with such a recorder, on one port of this machine and in
+front of a server on another.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ import socket
 import sys
 import time
 
+import uvloop
+
 from mcp_tap.channel import Kind, encode
-from mcp_tap.relay.__main__ import main
+from mcp_tap.config import Address, Admin, Proxy, Settings, Upstream
+from mcp_tap.relay.__main__ import raise_file_limit, run
 
 
 def swallow(channel_fd: int) -> None:
@@ -21,9 +25,18 @@ def swallow(channel_fd: int) -> None:
         pass
 
 
+def main(port: int, upstream: int) -> int:
+    """Relay until SIGTERM."""
+    raise_file_limit()
+    url = f"http://127.0.0.1:{upstream}/mcp"
+    proxy = Proxy(Upstream(url, "http", "127.0.0.1", upstream, "/mcp"), Address("127.0.0.1", port))
+    settings = Settings(proxy, Admin(Address("127.0.0.1", 0)), format="none")
+    argv = [sys.executable, "-m", "benchmarks.sink", "--swallow"]
+    return uvloop.run(run(settings, argv=lambda channel, _settings, _desk: [*argv, str(channel)]))
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "--swallow":
         swallow(int(sys.argv[2]))
     else:
-        argv = [sys.executable, "-m", "benchmarks.sink", "--swallow"]
-        sys.exit(main(sys.argv[1:], argv=lambda channel, _settings, _desk: [*argv, str(channel)]))
+        sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))
