@@ -42,6 +42,8 @@ def main(arguments: Sequence[str], *, argv: Callable[[int, int, int], Sequence[s
     try:
         settings = Settings.from_file(int(arguments[0]))
         raise_file_limit()
+        if not settings.debug:
+            forbid_core_dumps()
         return uvloop.run(run(settings, argv=argv))
     except TapError as error:
         say(f"error: {error}")
@@ -61,6 +63,11 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     except (OSError, ValueError):
         pass  # then it stays as it was: traffic flows, only fewer streams at a time
+
+
+def forbid_core_dumps() -> None:
+    """Leave no image of a crash, of this process or of the recorder: it would hold traffic before it is masked."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def say(line: str) -> None:
@@ -216,7 +223,8 @@ def _taken(asked: Address, sock: socket.socket) -> Address:
 
 
 def _unexpected(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    say(f"debug: {context.get('message')}: {context.get('exception')!r}")
+    # by its name alone: what an exception says can be traffic
+    say(f"debug: {context.get('message')}: {type(context.get('exception')).__name__}")
 
 
 if __name__ == "__main__":

@@ -402,6 +402,14 @@ class Framing:
         return requests.switch and bool(requests.asked) and responses.following and not responses.switched
 
     @property
+    def full(self) -> bool:
+        """Whether no more should be read of the client while ``holding``.
+
+        Before that it is read, so that its end is noticed: a server may wait for that instead of answering.
+        """
+        return len(self._held) > MAX_HEAD and self.holding
+
+    @property
     def refusal_due(self) -> bool:
         """Whether it is now the turn of the refused request's answer, and the server has not begun one."""
         requests, responses = self.requests, self.responses

@@ -293,7 +293,7 @@ class Stream:
         if framing.requests.refusal is not None:
             client.forward = _discard
             self._refuse_in_turn(framing)
-        elif framing.holding:
+        elif framing.full:
             client.hold(_SWITCHING)
 
     def _followed(self, data: bytes) -> None:

@@ -307,6 +307,7 @@ CASES: list[Case] = [
     ending("nothing at all", [close], [end, close]),
     ending("connected and left open", [mark("connected")], [until("connected")]),
     ending("half-closed client is still answered", [send(CALL), fin, end, close], [end, send(OK), close]),
+    ending("half-closed client that asked to switch", [send(UPGRADE), fin, end, close], [end, send(OK), close]),
     ending("half-closed client, large answer", [send(CALL), fin, end, close], [end, send(answer(BIG)), close]),
     ending(
         "half-closed server still reads",

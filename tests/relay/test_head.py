@@ -140,6 +140,15 @@ def test_what_follows_an_offer_to_switch_waits_for_the_decision() -> None:
     assert made.from_client(b"") == CALL.replace(HOST, NEW)
 
     made = framing()
+    made.from_client(UPGRADE)
+    full = []
+    for piece in (b"x" * MAX_HEAD, b"x"):
+        made.from_client(piece)
+        full.append(made.full)
+    made.from_server(OK)
+    assert [*full, made.full] == [False, True, False]
+
+    made = framing()
     made.from_client(UPGRADE + b"\x00opaque")
     made.from_server(SWITCHED)
     assert made.responses.switched
