@@ -123,9 +123,20 @@ class Exchange:
         return self._sse is not None
 
     @property
+    def status(self) -> int:
+        """The HTTP status of the answer, 0 where there is none."""
+        return self.response.status if self.response is not None else 0
+
+    @property
     def succeeded(self) -> bool:
         """Whether the answer is a 2xx."""
-        return self.response is not None and 200 <= self.response.status < 300
+        return 200 <= self.status < 300
+
+    @property
+    def error_text(self) -> str:
+        """What an error page says, or the reason phrase."""
+        text = " ".join(self.excerpt.decode("utf-8", "replace").split())
+        return text or (self.response.reason if self.response is not None else "")
 
     @property
     def last_event_id(self) -> str | None:

@@ -187,11 +187,10 @@ class Ledger:
         self._events[event] = None
 
     def times(self, event: Event, x: Exchange) -> None:
-        """Copy the times of an exchange to a message of its request."""
+        """Give a message of a request the times of its exchange. Those of its SSE events go on growing with it."""
         event.headers_us, event.first_byte_us, event.first_event_us = x.headers_us, x.first_byte_us, x.first_event_us
         event.last_byte_us = x.last_byte_us
-        if x.sse_times:
-            event.sse_events = list(x.sse_times)
+        event.sse_events = x.sse_times
 
     def body(self, event: Event, side: Side, data: bytes, secrets: Secrets) -> None:
         """Keep a body as far as the settings allow."""

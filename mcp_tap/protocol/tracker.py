@@ -249,7 +249,7 @@ class Tracker:
             return  # lost before the request was whole: the gap is recorded for itself
         if link.opening is not None:
             self._settle(x, how, at_us)
-        status = _http_status(x)
+        status = x.status
         if not link.asked and link.event is None and status >= 400:
             self._http_row(x, "an answer of the client that the server refused")
         for event in link.asked:
@@ -367,11 +367,10 @@ class Tracker:
         link: _Link = x.link
         message = link.opening
         assert message is not None
-        status = _http_status(x)
         if message.method == "initialize":
-            if status not in UNAUTHORISED:
+            if x.status not in UNAUTHORISED:
                 self._open(x)  # it ends as refused, right away
-        elif how is Ended.COMPLETE and status not in UNAUTHORISED:
+        elif how is Ended.COMPLETE and x.status not in UNAUTHORISED:
             for event in link.asked:
                 self._probe(x, event, at_us)
         link.opening = None
@@ -379,7 +378,7 @@ class Tracker:
 
     def _probe(self, x: Exchange, event: Event, at_us: int) -> None:
         """Mark a refused `server/discover`: the client asked which era it is, and got its answer."""
-        if event.status is Status.WAITING:
+        if event.status is _WAITING:
             self._ledger.times(event, x)
             event.response_bytes = x.response_size
             self._timelines.finish(event, SUCCESS, at_us)
@@ -432,7 +431,7 @@ class Tracker:
         link: _Link = x.link
         event = self._ledger.orphan(x, message, data, direction, at_us, link.secrets)
         if message.error is not UNSET:
-            self._ledger.judge(event, of_error(_error(message), _http_status(x)), link.secrets)
+            self._ledger.judge(event, of_error(_error(message), x.status), link.secrets)
         if link.live is not None:
             self._timelines.attach(link.live, event)
 
@@ -503,8 +502,8 @@ class Tracker:
             again = link.live.answered[key]
             again.note = "answered again on a resumed stream"
             self._ledger.changed(again)
-        elif link.event is not None and _error(message) is not None and _http_status(x) >= 400:
-            link.refusal = of_error(_error(message), _http_status(x))
+        elif link.event is not None and _error(message) is not None and x.status >= 400:
+            link.refusal = of_error(_error(message), x.status)
         else:
             self._orphan(x, message, data, Direction.TO_CLIENT, at_us)
 
@@ -522,6 +521,8 @@ class Tracker:
             return
         if event in link.asked:
             self._ledger.times(event, x)
+            if x.is_sse:
+                event.sse_events = x.sse_times.copy()  # what comes behind its answer is not of it
         elif direction is _TO_SERVER:  # on another stream than its own: this is all there is of it
             event.first_event_us = event.last_byte_us = max(0, at_us - event.at_us)
         event.response_bytes = len(data)
@@ -532,7 +533,7 @@ class Tracker:
             event.note = f"part of the answer could not be read: {link.unparsed}"
         verdict = SUCCESS
         if message.error is not UNSET:
-            verdict = of_error(_error(message), _http_status(x))
+            verdict = of_error(_error(message), x.status)
         elif isinstance(message.result, Result):
             verdict = of_result(event.type, message.result)
         if live is not None and direction is _TO_SERVER:
@@ -583,15 +584,15 @@ class Tracker:
         event.response_bytes = x.response_size
         if x.stream.own_answer:
             event.note = "answered by the tap itself"
-        if link.live is not None:
-            link.live.answer(Direction.TO_SERVER, (event.jsonrpc_id or "").encode(), event)
-        status = _http_status(x)
+        if live is not None:
+            live.answer(_TO_SERVER, (event.jsonrpc_id or "").encode(), event)
+        status = x.status
         if event.type in LASTING and how is Ended.CLIENT_GONE and status < 400:
             verdict = Verdict(note="closed by the client")
         elif event.kind is Kind.NOTIFICATION and how is Ended.COMPLETE and status < 400:
             verdict = SUCCESS
         elif status >= 400 and how is not Ended.UNREACHABLE:
-            verdict = of_http(status, _error_text(x))
+            verdict = of_http(status, x.error_text)
         else:
             verdict = of_silence(how, connect_error=x.stream.connect_error, unparsed=link.unparsed)
         self._timelines.finish(event, verdict, at_us, link.secrets)
@@ -612,11 +613,11 @@ class Tracker:
         # a document of OAuth is JSON, and nobody said that it is JSON-RPC
         if event.outcome is None and link.unparsed is not None and (x.is_sse or link.live is not None):
             event.outcome, event.note = Outcome.UNPARSED, link.unparsed
-        status = _http_status(x)
+        status = x.status
         streamed = how in (Ended.CLIENT_GONE, Ended.STOPPED) and 0 < status < 300 and x.lasting
         if how is Ended.COMPLETE and status >= 400:
             harmless = of_refusal(status, x.request.method, x.request.target)
-            verdict = harmless or link.refusal or of_http(status, _error_text(x))
+            verdict = harmless or link.refusal or of_http(status, x.error_text)
         elif how is Ended.COMPLETE or streamed:
             verdict = SUCCESS
         else:
@@ -645,15 +646,5 @@ def _only(asked: list[Event]) -> Event | None:
     return requests[0] if len(requests) == 1 else None
 
 
-def _http_status(x: Exchange) -> int:
-    return x.response.status if x.response is not None else 0
-
-
 def _error(message: Envelope) -> Error | None:
     return message.error if isinstance(message.error, Error) else None
-
-
-def _error_text(x: Exchange) -> str:
-    """Return what an error page says, or the reason phrase."""
-    text = " ".join(x.excerpt.decode("utf-8", "replace").split())
-    return text or (x.response.reason if x.response is not None else "")
