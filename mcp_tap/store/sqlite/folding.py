@@ -20,6 +20,7 @@ from mcp_tap.store.sqlite.tallies import DAY, HOUR, Range, Tally, Who, bounds, c
 
 if TYPE_CHECKING:
     from mcp_tap.model import Event
+    from mcp_tap.store.sqlite.statements import Statements
 
 #: An hour is counted when it has been over for this long: most late answers are there by then.
 GRACE_US: Final = 10 * 60 * 1_000_000
@@ -68,10 +69,6 @@ class Fold(NamedTuple):
     rows: list[tuple[Any, ...]]
 
 
-#: What one transaction runs: each statement with all of its rows.
-Work = list[tuple[str, list[tuple[Any, ...]]]]
-
-
 def folds(db: sqlite3.Connection, now_us: int) -> list[Fold]:
     """Return the figures of spans that are over and not counted yet, the oldest first, as many as fit in a moment."""
     whole = bounds(db, Filter())
@@ -115,7 +112,7 @@ def _counted(span: str, start_us: int, read: list[tuple[Any, ...]], key: _Key) -
     return found
 
 
-def kept(made: Iterable[Fold]) -> Work:
+def kept(made: Iterable[Fold]) -> Statements:
     """Return what stores figures.
 
     Not those of a span from which something was pruned, maybe by another process and after it was read: in the very
@@ -137,13 +134,13 @@ def spans_of(moments: Iterable[int]) -> set[tuple[str, int]]:
     }
 
 
-def undone(spans: Iterable[tuple[str, int]]) -> Work:
+def undone(spans: Iterable[tuple[str, int]]) -> Statements:
     """Return what takes the figures of spans away."""
     those: list[tuple[Any, ...]] = list(spans)
     return [(sql, those) for sql in _UNDO]
 
 
-def undone_before(before_us: int) -> Work:
+def undone_before(before_us: int) -> Statements:
     """Return what takes the figures of everything away that began before a moment."""
     return [(sql, [(before_us,)]) for sql in _UNDO_BEFORE]
 

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from mcp_tap.model import Side, new_id
+from mcp_tap.model import new_id
 from mcp_tap.store.rows import iso, last_active_us, started_us
 
 if TYPE_CHECKING:
-    import sqlite3
-
-    from mcp_tap.model import Body, Connection, Event, ToolSeen
+    from mcp_tap.model import Connection, ToolSeen
 
 #: The values of one row.
 Values = tuple[Any, ...]
-#: What one transaction runs: each statement with all of its rows.
-Statements = list[tuple[str, list[Values]]]
+#: What one transaction runs: each statement with the values of each of its runs.
+Statements = list[tuple[str, Sequence[Sequence[Any]]]]
 
 
-def _upsert(table: str, columns: dict[str, str], key: str, fixed: frozenset[str]) -> str:
+def upsert(table: str, columns: dict[str, str], key: str, fixed: frozenset[str]) -> str:
     """Return the statement that writes a whole row, new or known; ``columns`` maps names to value expressions."""
     names, values = ", ".join(columns), ", ".join(columns.values())
     updates = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in fixed)
@@ -33,7 +34,7 @@ _CONNECTION_COLUMNS: Final = """
     state end_reason created_us started_us last_active_us ended_us started last_active ended seq messages calls
     open_calls errors dropped truncated open_streams request_bytes response_bytes tools
 """
-CONNECTION: Final = _upsert(
+CONNECTION: Final = upsert(
     "connection",
     {
         "pk": "?",
@@ -47,23 +48,13 @@ CONNECTION: Final = _upsert(
     frozenset({"pk", "id", "session", "created_us"}),
 )
 
-_TIMELINE_COLUMNS: Final = """
-    pk change connection seq at_us time kind type name direction status outcome failure_reason code message
-    duration_us headers_us first_byte_us first_event_us last_byte_us jsonrpc_id operation attempt parent http_method
-    http_status path peer stream trace_id request_bytes response_bytes request_cut response_cut dropped sse_events note
+#: What moves while a connection is used. All else stands still once it has begun.
+_MOVING: Final = """
+    change status state end_reason last_active_us ended_us last_active ended seq messages calls open_calls errors
+    dropped truncated open_streams request_bytes response_bytes tools
 """
-TIMELINE: Final = _upsert(
-    "timeline",
-    dict.fromkeys(_TIMELINE_COLUMNS.split(), "?"),
-    "pk",
-    frozenset({"pk", "at_us", "time", "stream", "peer"}),
-)
-
-BODY: Final = """
-INSERT INTO body (timeline, side, codec, data, masked) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (timeline, side) DO UPDATE SET codec = excluded.codec, data = excluded.data, masked = excluded.masked
-"""
-_SIDE: Final = {Side.REQUEST: "request", Side.RESPONSE: "response"}
+#: A connection that is stored and differs in nothing but that: a third of the work of the whole row.
+CONNECTION_MOVED: Final = f"UPDATE connection SET {' = ?, '.join(_MOVING.split())} = ? WHERE pk = ?"  # noqa: S608
 
 _SESSION: Final = "INSERT INTO session (id, origin, created) VALUES (?, 'implicit', ?) ON CONFLICT (id) DO NOTHING"
 _PROVIDER: Final = "INSERT INTO provider (id, url, created) VALUES (?, ?, ?) ON CONFLICT (url) DO NOTHING"
@@ -134,48 +125,36 @@ def connection_values(connection: Connection, change: int) -> Values:
     )
 
 
-def timeline_values(event: Event, change: int) -> Values:
-    """Return the values of TIMELINE."""
-    # `_value_` and `int()`: the driver binds plain text and numbers by a shorter way than their subclasses.
-    connection, operation, parent = event.connection, event.operation, event.parent
+#: All of a connection that does not move.
+fixed_values: Final[Callable[[Connection], Values]] = attrgetter(
+    *(name for name in _CONNECTION_COLUMNS.split() if name not in {*_MOVING.split(), "started"}), "upstream"
+)
+
+
+def moved_values(connection: Connection, change: int) -> Values:
+    """Return the values of CONNECTION_MOVED."""
+    last_active, ended, reason = last_active_us(connection), connection.ended_us, connection.end_reason
     return (
-        event.pk,
         change,
-        None if connection is None else connection.pk,
-        event.seq,
-        event.at_us,
-        iso(event.at_us),
-        event.kind._value_,
-        event.type,
-        event.name,
-        event.direction and event.direction._value_,
-        event.status and event.status._value_,
-        event.outcome and event.outcome._value_,
-        event.failure_reason and event.failure_reason._value_,
-        event.code,
-        event.message,
-        event.duration_us,
-        event.headers_us,
-        event.first_byte_us,
-        event.first_event_us,
-        event.last_byte_us,
-        event.jsonrpc_id,
-        None if operation is None else operation.pk,
-        event.attempt,
-        None if parent is None else parent.pk,
-        event.http_method,
-        event.http_status,
-        event.path,
-        event.peer,
-        event.stream,
-        event.trace_id,
-        event.request_bytes,
-        event.response_bytes,
-        int(event.request_cut),
-        int(event.response_cut),
-        event.dropped,
-        orjson.dumps(event.sse_events).decode() if event.sse_events else None,
-        event.note,
+        connection.status._value_,
+        connection.state._value_,
+        None if reason is None else reason._value_,
+        last_active,
+        ended,
+        iso(last_active),
+        None if ended is None else iso(ended),
+        connection.seq,
+        connection.messages,
+        connection.calls,
+        connection.open_calls,
+        connection.errors,
+        connection.dropped,
+        connection.truncated,
+        connection.open_streams,
+        connection.request_bytes,
+        connection.response_bytes,
+        orjson.dumps(connection.tools).decode(),
+        connection.pk,
     )
 
 
@@ -184,11 +163,6 @@ def _client(connection: Connection) -> str | None:
     if connection.client_name is None or connection.client_version is None:
         return connection.client_name
     return f"{connection.client_name}@{connection.client_version}"
-
-
-def body_values(body: Body) -> Values:
-    """Return the values of BODY."""
-    return (body.event.pk, _SIDE[body.side], body.codec._value_, body.data, body.masked)
 
 
 def definition_values(tool: ToolSeen) -> Values:
@@ -240,9 +214,12 @@ def transaction(db: sqlite3.Connection, work: Statements) -> None:
     """Run statements in one transaction, all of them or none."""
     db.execute("BEGIN IMMEDIATE")
     try:
+        cursor = db.cursor()
         for sql, rows in work:
             if rows:
-                db.executemany(sql, rows)
+                cursor.executemany(sql, rows)
+                if sql is CONNECTION_MOVED and cursor.rowcount < len(rows):
+                    raise sqlite3.IntegrityError("a connection that was stored is gone")
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:  # a full disk has already rolled it back

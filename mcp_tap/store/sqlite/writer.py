@@ -18,6 +18,7 @@ from mcp_tap.model import Connection, ConnectionState, ConnectionStatus, EndReas
 from mcp_tap.store import queries
 from mcp_tap.store.rows import iso
 from mcp_tap.store.sqlite import file, folding, pruning, statements
+from mcp_tap.store.sqlite.lines import body_statements, line_statements
 from mcp_tap.store.sqlite.statements import transaction
 from mcp_tap.store.sqlite.tallies import DAY
 
@@ -70,7 +71,7 @@ class _Work(NamedTuple):
 
     statements: Statements
     known: set[tuple[str, str]]
-    connections: dict[Connection, None]
+    connections: dict[Connection, Values | None]  # what does not move of each, None where it ended
 
 
 class Writer:
@@ -85,6 +86,7 @@ class Writer:
         self._checkpointing: asyncio.Task[None] | None = None
         self._closed = False
         self._known: set[tuple[str, str]] = set()  # (table, identity) of small rows that are surely stored
+        self._fixed: dict[int, Values] = {}  # what is stored, of connections in use, that does not move
         self._unsaved: dict[Connection, None] = {}  # connections whose last write may have failed
         self._last_connection = self._last_event = self._last_change = 0
         self._folded_until = 0  # what is written before then may be counted ahead already
@@ -119,17 +121,28 @@ class Writer:
         try:
             await self._run("written", lambda db: _write(db, work.statements))
         except StoreError as error:
-            if not self._known or not isinstance(error.__cause__, sqlite3.IntegrityError):
+            if not isinstance(error.__cause__, sqlite3.IntegrityError):
                 raise
-            self._known.clear()  # pruning, here or in another process, took a row that was stored
+            # pruning, here or in another process, took a row that was stored
+            self._known.clear()
+            self._fixed.clear()
             work = self._statements(batch)
             await self._run("written", lambda db: _write(db, work.statements))
-        if len(self._known) > _REMEMBERED:
-            self._known.clear()
-        self._known |= work.known
-        for connection in work.connections:
-            self._unsaved.pop(connection, None)
+        self._remember(work)
         self._written.set()
+
+    def _remember(self, work: _Work) -> None:
+        """Note what is stored now."""
+        for kept in (self._known, self._fixed):
+            if len(kept) > _REMEMBERED:
+                kept.clear()
+        self._known |= work.known
+        for connection, fixed in work.connections.items():
+            self._unsaved.pop(connection, None)
+            if fixed is None:
+                self._fixed.pop(connection.pk, None)
+            else:
+                self._fixed[connection.pk] = fixed
 
     async def recent(self, since_us: int, limit: int) -> list[Connection]:
         """Return what a late request may still belong to, newest first; see `mcp_tap.store.Writer`."""
@@ -219,37 +232,43 @@ class Writer:
         """Give every row its numbers, and return what to run."""
         connections = dict.fromkeys([*self._unsaved, *batch.connections])
         events = list(dict.fromkeys([*batch.events, *(body.event for body in batch.bodies if not body.event.pk)]))
+        first = pk = self._last_event + 1
         for event in events:
             if not event.pk:
-                event.pk = self._last_event = self._last_event + 1
+                event.pk, pk = pk, pk + 1
+        self._last_event = pk - 1
         for event in events:  # grows: nothing may point to a row that has no number
             if event.connection is not None and not event.connection.pk:
                 connections[event.connection] = None
-            for other in (event.operation, event.parent):
-                if other is not None and not other.pk:
-                    other.pk = self._last_event = self._last_event + 1
-                    events.append(other)
+            if event.operation is not None or event.parent is not None:
+                for other in (event.operation, event.parent):
+                    if other is not None and not other.pk:
+                        other.pk = self._last_event = self._last_event + 1
+                        events.append(other)
         for tool in batch.tools:
             if not tool.connection.pk:
                 connections[tool.connection] = None
 
         surroundings = statements.Surroundings(self._known)
-        connection_rows: list[Values] = []
-        timeline_rows: list[Values] = []
+        new: list[Values] = []
+        moved: list[Values] = []
+        fixed: dict[Connection, Values | None] = {}
         change = self._last_change
         for connection in connections:
             if not connection.pk:
                 connection.pk = self._last_connection = self._last_connection + 1
             connection.change = change = change + 1
-            connection_rows.append(statements.connection_values(connection, change))
-            surroundings.add(connection)
-        late = set()
-        for event in events:
-            event.change = change = change + 1
-            timeline_rows.append(statements.timeline_values(event, change))
-            if event.at_us < self._folded_until and folding.counts(event):
-                late.add(event.at_us)
-        self._last_change = change
+            fixed[connection] = its = statements.fixed_values(connection)
+            if self._fixed.get(connection.pk) == its:
+                moved.append(statements.moved_values(connection, change))
+            else:
+                new.append(statements.connection_values(connection, change))
+                surroundings.add(connection)
+            if connection.status is ConnectionStatus.ENDED:
+                fixed[connection] = None
+        lines = line_statements(events, change, first)
+        self._last_change = change + len(events)
+        late = {event.at_us for event in events if event.at_us < self._folded_until and folding.counts(event)}
         spans = folding.spans_of(late)
         self._late |= spans
         for tool in batch.tools:
@@ -259,15 +278,16 @@ class Writer:
         return _Work(
             [
                 *surroundings.statements(),
-                (statements.CONNECTION, connection_rows),
-                (statements.TIMELINE, timeline_rows),
-                (statements.BODY, [statements.body_values(body) for body in batch.bodies]),
+                (statements.CONNECTION, new),
+                (statements.CONNECTION_MOVED, moved),
+                *lines,
+                *body_statements(batch.bodies, first),
                 (statements.TOOL_DEFINITION, [statements.definition_values(tool) for tool in batch.tools]),
                 (statements.TOOL_SEEN, [statements.seen_values(tool) for tool in batch.tools]),
                 *folding.undone(spans),
             ],
             surroundings.added,
-            connections,
+            fixed,
         )
 
     # -------------------------------------------------------------------------------------------- after a restart

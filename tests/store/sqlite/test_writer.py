@@ -131,6 +131,45 @@ def test_after_a_batch_that_was_given_up_later_events_still_have_their_session(p
     assert select(path, "SELECT seq, connection_id, session_id FROM events") == [(2, one.id, one.session_id)]
 
 
+def test_a_connection_that_moves_on_is_stored_as_it_is(path: Path) -> None:
+    one, other = connection(1), connection(2)
+    shown = "SELECT id, client_name, calls, status, end_reason, ended, tools, change FROM connection ORDER BY pk"
+
+    async def work() -> None:
+        async with writing(path) as writer:
+            await writer.write(Batch([one, other]))
+            one.calls, one.tools = 3, {"pay": 3}
+            await writer.write(Batch([one, other]))
+            one.client_name, one.client_version, other.calls = "acme", "1.0", 1
+            await writer.write(Batch([one, other]))
+            one.status, one.end_reason, one.ended_us = ConnectionStatus.ENDED, EndReason.CLIENT_DELETE, T0
+            await writer.write(Batch([one]))
+
+    run(work())
+    assert select(path, shown) == [
+        (one.id, "acme", 3, "ended", "client_delete", "2026-03-14T10:08:44.998Z", '{"pay":3}', 7),
+        (other.id, None, 1, "active", None, None, "{}", 6),
+    ]
+    assert select(path, "SELECT identifier FROM participant WHERE type = 'mcp_client'") == [("acme@1.0",)]
+
+
+def test_a_connection_that_somebody_took_away_is_stored_again(path: Path) -> None:
+    one = connection()
+
+    async def work() -> None:
+        async with writing(path) as writer:
+            await writer.write(Batch([one], [event(one)]))
+            other = sqlite3.connect(path, isolation_level=None)
+            other.executescript("DELETE FROM timeline; DELETE FROM connection; DELETE FROM session")
+            other.close()
+            one.calls = 2
+            await writer.write(Batch([one], [event(one)]))
+
+    run(work())
+    assert select(path, "SELECT seq, connection_id, session_id FROM events") == [(2, one.id, one.session_id)]
+    assert select(path, "SELECT calls FROM connection") == [(2,)]
+
+
 def test_a_locked_file_is_an_error_and_the_batch_is_not_lost(path: Path) -> None:
     async def work() -> None:
         async with writing(path) as writer:
