@@ -1,8 +1,9 @@
 """Follows HTTP/1 on a copy of the bytes (RFC 9112).
 
 A follower must never be stricter than the two ends: they talk to each other, we only listen. So it accepts what
-servers in the field accept (bare LF, folded lines, odd methods, both lengths at once, marked), and where it cannot
-know where a message ends it says so once, as `Broken`, and is silent from there on. Nothing is guessed.
+servers in the field accept (bare LF, folded lines, odd methods), and where it cannot know where a message ends it says
+so once, as `Broken`, and is silent from there on. Nothing is guessed: a request that servers read in two ways (request
+smuggling lives of these, RFC 9112 §11.2) would put calls into the record that nobody made.
 
 There is one reader for each direction. The reader of responses asks which method it is answering, because the
 length of a response depends on it (RFC 9112 §6.3: HEAD, CONNECT).
@@ -32,6 +33,12 @@ _STATUS_LINE: Final = re.compile(rb"HTTP/(\d)\.(\d) +(\d{3})(?: (.*))?\Z", re.DO
 _REQUEST_START: Final = re.compile(_TOKEN + rb" \S+ HTTP/1\.[01]\r?\n")
 _BLANK: Final = re.compile(rb"\n\r?\n")
 _HEX: Final = re.compile(rb"[0-9A-Fa-f]{1,16}\Z")
+
+#: What readers make different heads of: a CR that ends no line (RFC 9112 §2.2), and white space before the colon of a
+#: field that frames (§5.1), or such a field folded (§5.2).
+_TWO_READINGS: Final = re.compile(
+    rb"\r(?!\n|\Z)|\n(?:content-length|transfer-encoding)(?:[ \t]+:|[^\n]*\n[ \t])", re.IGNORECASE
+)
 
 #: Header names in lower case; repeated ones joined by ", " (RFC 9110 §5.3).
 Headers = dict[bytes, bytes]
@@ -333,6 +340,7 @@ def _read_request(head: bytes) -> Request | Broken:
     method, target, major, minor = match.groups()
     if major != b"1":
         return Broken("not HTTP/1")
+    length, flaw = _framing(headers, response=False)
     return Request(
         method.decode("ascii"),
         target.decode("latin-1"),
@@ -340,7 +348,8 @@ def _read_request(head: bytes) -> Request | Broken:
         headers,
         len(head) <= MAX_CACHED,
         *_content(headers),
-        *_framing(headers, response=False),
+        length,
+        flaw or _ambiguity(head, int(minor), headers),
     )
 
 
@@ -387,6 +396,21 @@ def _framing(headers: Headers, *, response: bool) -> tuple[int, str | None]:
     if not length.isdigit() or len(length) > 18:
         return 0, "content length is no single number"
     return int(length), None
+
+
+def _ambiguity(head: bytes, minor: int, headers: Headers) -> str | None:
+    """Return why servers may differ about the end of a request."""
+    if _TWO_READINGS.search(head):
+        return "a head that can be read in two ways"
+    codings = headers.get(b"transfer-encoding")
+    if codings is None:
+        return None
+    if b"content-length" in headers:
+        return "both a content length and a transfer coding"
+    if minor == 0:
+        return "a transfer coding in HTTP/1.0"
+    many = [coding.strip() for coding in codings.lower().split(b",")].count(b"chunked") > 1
+    return "chunked more than once" if many else None
 
 
 def _split(head: bytes) -> tuple[bytes, Headers]:

@@ -75,9 +75,33 @@ REQUESTS: dict[str, tuple[bytes, Summary]] = {
         b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx",
         [("request", "POST", "/", 1), ("body", b"x"), ("end", "COMPLETE")],
     ),
-    "chunked beats a length (§6.3)": (
-        b"POST / HTTP/1.1\r\nContent-Length: 99\r\nTransfer-Encoding: gzip, Chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+    "chunked after another coding": (
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, Chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
         [("request", "POST", "/", 1), ("body", b"x"), ("end", "COMPLETE")],
+    ),
+    "chunked and a length": (
+        b"POST / HTTP/1.1\r\nContent-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+        [("request", "POST", "/", 1), ("broken", "both a content length and a transfer coding")],
+    ),
+    "chunked twice": (
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: Chunked\r\n\r\n0\r\n\r\n",
+        [("request", "POST", "/", 1), ("broken", "chunked more than once")],
+    ),
+    "chunked before there was such a thing": (
+        b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        [("request", "POST", "/", 0), ("broken", "a transfer coding in HTTP/1.0")],
+    ),
+    "a folded length": (
+        b"POST / HTTP/1.1\r\nContent-Length:\r\n 1\r\n\r\nx",
+        [("request", "POST", "/", 1), ("broken", "a head that can be read in two ways")],
+    ),
+    "white space after the name of a length": (
+        b"POST / HTTP/1.1\r\nContent-Length : 1\r\n\r\nx",
+        [("request", "POST", "/", 1), ("broken", "a head that can be read in two ways")],
+    ),
+    "a carriage return that ends no line": (
+        b"POST / HTTP/1.1\r\nA: b\rContent-Length: 1\r\n\r\nx",
+        [("request", "POST", "/", 1), ("broken", "a head that can be read in two ways")],
     ),
     "an odd method": (b"M-SEARCH * HTTP/1.1\r\n\r\n", [("request", "M-SEARCH", "*", 1), ("end", "COMPLETE")]),
     "an upgrade that the server may ignore": (
