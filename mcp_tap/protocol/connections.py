@@ -173,12 +173,12 @@ class Live:
 
 
 class Connections:
-    """All connections that may still be used. ``changed`` is told of every row that has to be written again."""
+    """All connections that may still be used. Every row that has to be written again is put into ``changed``."""
 
     def __init__(
         self,
         *,
-        changed: Callable[[Connection], None],
+        changed: dict[Connection, None],
         idle_us: int,
         session_word: Callable[[str], str] = str,
         trusted: Iterable[str] | None = None,
@@ -278,7 +278,7 @@ class Connections:
             self._name(live, self._session_word(session_id))
         else:
             self._by_key.setdefault(live.key, []).append(live)
-        self._changed(live.row)
+        self._changed[live.row] = None
 
     def derived(
         self,
@@ -301,7 +301,7 @@ class Connections:
         for live in choice.shared:
             starts = max(2, live.starts, len(choice.shared))
             live.row.origin_note = f"shared ({starts} starts)"
-            self._changed(live.row)
+            self._changed[live.row] = None
         if choice.live is not None:
             return choice.live
         live = self._new(x, Origin.DERIVED, at_us)
@@ -344,7 +344,7 @@ class Connections:
         row = live.row
         row.last_active_us = max(row.last_active_us, at_us)
         row.state = _DISCONNECTED if row.status is _ENDED else _CONNECTED
-        self._changed(row)
+        self._changed[row] = None
 
     def stream_closed(self, stream: Stream) -> None:
         """Note that a TCP connection is gone."""
@@ -384,7 +384,7 @@ class Connections:
             self._unkey(live)
         if live.endpoint is not None:
             self._by_endpoint.pop((row.upstream, live.endpoint), None)
-        self._changed(row)
+        self._changed[row] = None
 
     def may_reopen(self, live: Live) -> bool:
         """Whether an ended connection goes on as soon as it is used: its end was only our guess."""
@@ -399,7 +399,7 @@ class Connections:
             None,
             None,
         )
-        self._changed(row)
+        self._changed[row] = None
 
     def due(self, at_us: int) -> list[tuple[Live, EndReason, int]]:
         """Return the connections whose time is over, why, and when that was; mark the quiet ones."""
@@ -415,7 +415,7 @@ class Connections:
                 over.append((live, EndReason.IDLE_TIMEOUT, row.last_active_us))
             elif idle_us > QUIET_US and row.state is ConnectionState.CONNECTED:
                 row.state = ConnectionState.DISCONNECTED
-                self._changed(row)
+                self._changed[row] = None
         self._probes = {k: v for k, v in self._probes.items() if at_us - v[1] <= PROBE_US}
         self._replaceable = {
             key: recent

@@ -55,8 +55,6 @@ _Body = bytes | bytearray
 
 
 def _joined(body: _Body, piece: bytes) -> _Body:
-    if not body:
-        return piece
     if isinstance(body, bytes):
         body = bytearray(body)
     body += piece
@@ -148,7 +146,12 @@ class Exchange:
     def request_piece(self, data: bytes) -> None:
         """Take a piece of the request's body."""
         self.request_size += len(data)
-        self._body = _joined(self._body, data) if self.request_size <= MAX_BODY else b""
+        if not self._body:
+            self._body = data
+        else:
+            self._body = _joined(self._body, data)
+        if self.request_size > MAX_BODY:
+            self._body = b""
 
     def request_done(self, at_us: int, *, whole: bool = True) -> None:
         """Read the request, as far as it came, and tell the observer of it and of what was answered meanwhile."""
@@ -296,7 +299,7 @@ class Exchange:
                     for frame in jsonrpc.read(line):
                         self.message(frame, at_us)
         else:
-            body = _joined(body, data)
+            body = _joined(body, data) if body else data
         if len(body) > MAX_BODY:
             self._give_up(TOO_LARGE, at_us)
             return b""

@@ -167,8 +167,13 @@ MAX_BATCH: Final = 10_000
 
 def read(body: bytes) -> list[Frame]:
     """Return the messages of a body: one, or those of a batch (2025-03-26)."""
-    if body[:1] == b"{":
-        return [(_envelope(body), body)]
+    if body[:1] == b"{":  # the usual case, and without a step between
+        try:
+            envelope = _decode_envelope(body)
+        except (msgspec.MsgspecError, RecursionError, UnicodeError):
+            return [(_envelope(body), body)]
+        if envelope.method is not None or envelope.result is not UNSET:
+            return [(envelope, body)]
     text = body.strip(b" \t\r\n")
     if text[:1] != b"[":
         return [(_envelope(text), text)]

@@ -55,8 +55,9 @@ class Ledger:
         self._redactor = redactor
         # names and other words come again and again; without credentials in play they mask the same
         self._plain = lru_cache(2048)(redactor.text)
-        self._connections: dict[Connection, None] = {}
-        self._events: dict[Event, None] = {}
+        #: What is new or differs from what is stored, in order: sets that whoever changes a row adds it to.
+        self.connections: dict[Connection, None] = {}
+        self.events: dict[Event, None] = {}
         self._bodies: list[Body] = []
         self._tools: list[ToolSeen] = []
 
@@ -65,24 +66,18 @@ class Ledger:
 
         ``held`` are events that stay for a later call.
         """
-        events, bodies = list(self._events), self._bodies
-        self._events = {event: None for event in events if event in held}
+        events, bodies = list(self.events), self._bodies
+        self.events.clear()
+        self.events.update((event, None) for event in events if event in held)
         self._bodies = [body for body in bodies if body.event in held] if held else []
         if held:
             events = [event for event in events if event not in held]
             bodies = [body for body in bodies if body.event not in held]
         events.sort(key=_PLACE)
-        batch = Batch(list(self._connections), events, bodies, self._tools)
-        self._connections, self._tools = {}, []
+        batch = Batch(list(self.connections), events, bodies, self._tools)
+        self.connections.clear()
+        self._tools = []
         return batch
-
-    def changed(self, event: Event) -> None:
-        """Note that a line of a timeline is new or differs from what is stored."""
-        self._events[event] = None
-
-    def connection_changed(self, row: Connection) -> None:
-        """Note that a connection is new or differs from what is stored."""
-        self._connections[row] = None
 
     # New rows
 
@@ -120,7 +115,7 @@ class Ledger:
         event.trace_id = trace_id(meta.traceparent) if meta is not None and meta.traceparent else head.trace_id
         event.request_bytes = len(data)
         self.body(event, _REQUEST_SIDE, data, secrets)
-        self._events[event] = None
+        self.events[event] = None
         return event
 
     def orphan(
@@ -136,7 +131,7 @@ class Ledger:
         event.response_bytes = len(data)
         event.note = "the request of this answer was not seen"
         self.body(event, Side.RESPONSE, data, secrets)
-        self.changed(event)
+        self.events[event] = None
         return event
 
     def http(self, x: Exchange, head: Head, reason: str | None) -> Event:
@@ -153,7 +148,7 @@ class Ledger:
         event.trace_id = head.trace_id
         if reason is not None:
             event.outcome, event.note = Outcome.UNPARSED, reason
-        self.changed(event)
+        self.events[event] = None
         return event
 
     def unreadable(self, stream: Stream, reason: str, at_us: int) -> None:
@@ -163,7 +158,7 @@ class Ledger:
         event.note = reason
         event.peer = stream.peer
         event.stream = stream.number
-        self.changed(event)
+        self.events[event] = None
 
     def dropped(self, pieces: int, size: int, from_us: int, to_us: int, why: str) -> None:
         """Make the row that says how much of the traffic never reached the recorder, and when."""
@@ -173,7 +168,7 @@ class Ledger:
         event.dropped = pieces
         event.duration_us = max(0, to_us - from_us)
         event.note = why
-        self.changed(event)
+        self.events[event] = None
 
     # Parts of rows
 
@@ -184,7 +179,7 @@ class Ledger:
             event.message = self.text(verdict.message, secrets)
             event.outcome = verdict.outcome or event.outcome
             event.note = self.text(verdict.note, secrets) or event.note
-        self._events[event] = None
+        self.events[event] = None
 
     def times(self, event: Event, x: Exchange) -> None:
         """Give a message of a request the times of its exchange. Those of its SSE events go on growing with it."""

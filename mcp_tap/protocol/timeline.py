@@ -16,6 +16,9 @@ from mcp_tap.protocol.verdict import Verdict
 # Looking up the member of an enumeration costs as much as a call, and these are looked up for every message.
 _REQUEST, _TO_SERVER, _WAITING, _FAILED = Kind.REQUEST, Direction.TO_SERVER, Status.WAITING, Status.FAILED
 
+#: Requests whose answer says who the server is.
+OPENING: Final = ("initialize", "server/discover")
+
 #: Tools that a session's row names.
 MAX_TOOLS: Final = 200
 
@@ -54,7 +57,7 @@ class Timelines:
 
     def identify_server(self, live: Live, event: Event, result: Result) -> None:
         """Note what an answer says of the server."""
-        row, opening = live.row, event.type in ("initialize", "server/discover")
+        row, opening = live.row, event.type in OPENING
         server = result.server_info or (result.meta.server if result.meta is not None else None)
         if server is not None and (row.server_name is None or opening):
             row.server_name, row.server_version = self._ledger.word(server.name), self._ledger.word(server.version)
@@ -92,8 +95,8 @@ class Timelines:
         row.seq += 1
         event.connection, event.seq = row, row.seq
         event.peer = None
-        self._ledger.changed(event)
-        self._ledger.connection_changed(row)
+        self._ledger.events[event] = None
+        self._ledger.connections[row] = None
 
     def finish(self, event: Event, verdict: Verdict, at_us: int, secrets: Secrets = NONE) -> None:
         """Give a message its end."""
@@ -107,15 +110,15 @@ class Timelines:
             row.open_calls -= 1
         if event.status is _FAILED and event.failure_reason is not FailureReason.ABANDONED:
             row.errors += 1
-        self._ledger.connection_changed(row)
+        self._ledger.connections[row] = None
 
     def started(self, live: Live, at_us: int) -> None:
         """Note that a connection is accepted, in the line that was kept for it."""
         live.accepted = True
         live.row.started_us = at_us
         start = Event(Kind.LIFECYCLE, "session_start", at_us, connection=live.row, seq=live.start_seq)
-        self._ledger.changed(start)
-        self._ledger.connection_changed(live.row)
+        self._ledger.events[start] = None
+        self._ledger.connections[live.row] = None
 
     def end(self, live: Live, reason: EndReason, at_us: int) -> None:
         """End a connection with a line of its timeline, and give up what still waits in it."""

@@ -32,7 +32,7 @@ from mcp_tap.protocol.jsonrpc import MAX_WORD, Envelope, Error, Frame, Result, U
 from mcp_tap.protocol.ledger import Ledger
 from mcp_tap.protocol.redact import Redactor, Secrets
 from mcp_tap.protocol.revisions import LASTING
-from mcp_tap.protocol.timeline import Timelines
+from mcp_tap.protocol.timeline import OPENING, Timelines
 from mcp_tap.protocol.verdict import SUCCESS, Verdict, of_error, of_http, of_refusal, of_result, of_silence
 
 #: Progress tokens of one connection that are remembered.
@@ -87,7 +87,7 @@ class Tracker:
         self._ledger = Ledger(redactor)
         self._openings: dict[Exchange, None] = {}
         self.connections = Connections(
-            changed=self._ledger.connection_changed, idle_us=idle_us, session_word=session_word, trusted=trusted
+            changed=self._ledger.connections, idle_us=idle_us, session_word=session_word, trusted=trusted
         )
         self._timelines = Timelines(self._ledger, self.connections)
 
@@ -125,7 +125,7 @@ class Tracker:
         live = self.connections.on(stream)
         if live is not None:
             live.row.dropped += pieces
-            self._ledger.connection_changed(live.row)
+            self._ledger.connections[live.row] = None
 
     def dropped(self, pieces: int, size: int, from_us: int, to_us: int, why: str) -> None:
         """Record that part of the traffic never reached the recorder."""
@@ -136,7 +136,7 @@ class Tracker:
         self.dropped(pieces, size, from_us, to_us, why)
         for live in self.connections.in_use(from_us):
             live.row.dropped += 1
-            self._ledger.connection_changed(live.row)
+            self._ledger.connections[live.row] = None
 
     def stream_closed(self, stream: Stream) -> None:
         """Hear that a TCP connection is gone, after its exchanges have ended."""
@@ -167,12 +167,12 @@ class Tracker:
         link.secrets = self._heads.secrets(link.head, x.request, x.response)
         for event in link.asked:
             event.http_status, event.headers_us = status, x.headers_us
-            self._ledger.changed(event)
+            self._ledger.events[event] = None
         if link.event is not None:
             link.event.http_status, link.event.headers_us = status, x.headers_us
             if status < 300:  # a stream is open: its end, whenever it comes, is no verdict
                 link.event.status = Status.SUCCEEDED
-            self._ledger.changed(link.event)
+            self._ledger.events[link.event] = None
         success = 200 <= status < 300
         opening = link.opening
         if opening is not None and (success or (opening.method == "initialize" and status not in UNAUTHORISED)):
@@ -231,7 +231,7 @@ class Tracker:
             link.unparsed = envelope.reason
             if data and not x.excerpt:
                 x.excerpt = data[:MAX_EXCERPT]
-        elif envelope.is_response:
+        elif envelope.method is None:
             self._server_answer(x, envelope, data, at_us)
         else:
             self._server_message(x, envelope, data, at_us)
@@ -240,7 +240,7 @@ class Tracker:
             for event in (link.event, *link.unanswered.values()):
                 if event is not None:
                     self._ledger.times(event, x)
-                    self._ledger.changed(event)
+                    self._ledger.events[event] = None
 
     def ended(self, x: Exchange, how: Ended, at_us: int) -> None:
         """Take the end of an exchange: what is not answered by now is judged."""
@@ -257,7 +257,7 @@ class Tracker:
                 self._judge(x, event, how, at_us)
             elif event.last_byte_us != x.last_byte_us:  # the stream went on behind the answer
                 self._ledger.times(event, x)
-                self._ledger.changed(event)
+                self._ledger.events[event] = None
         if link.event is not None:
             self._judge_http(x, link.event, how, at_us)
         for event in link.unheard or ():
@@ -385,7 +385,7 @@ class Tracker:
         event.status, event.outcome, event.failure_reason = Status.SUCCEEDED, Outcome.PROBE, None
         event.code = event.code or (str(x.response.status) if x.response is not None else None)
         event.note = "not a modern server"
-        self._ledger.changed(event)
+        self._ledger.events[event] = None
         self.connections.park(x, event, at_us)
 
     # Messages of the client
@@ -501,7 +501,7 @@ class Tracker:
         elif link.head.last_event_id is not None and link.live is not None and key in link.live.answered:
             again = link.live.answered[key]
             again.note = "answered again on a resumed stream"
-            self._ledger.changed(again)
+            self._ledger.events[again] = None
         elif link.event is not None and _error(message) is not None and x.status >= 400:
             link.refusal = of_error(_error(message), x.status)
         else:
@@ -517,7 +517,7 @@ class Tracker:
             live.answer(direction, key, event)
         if event.status is not _WAITING:
             event.note = "answered after it had ended"
-            self._ledger.changed(event)
+            self._ledger.events[event] = None
             return
         if event in link.asked:
             self._ledger.times(event, x)
@@ -547,16 +547,17 @@ class Tracker:
 
     def _learn(self, live: Live, event: Event, result: Result, verdict: Verdict, at_us: int) -> None:
         """Note what an answer of the server says beyond how the request went."""
-        self._timelines.identify_server(live, event, result)
+        if result.meta is not None or event.type in OPENING:
+            self._timelines.identify_server(live, event, result)
         if event.type == "tools/list":
             self._ledger.tools(live.row, event, result.tools, at_us)
         if verdict.outcome is Outcome.INPUT_REQUIRED:
             operations.wants_input(live, event, result)
         elif verdict.outcome is Outcome.TASK:
             operations.became_task(live, event, result)
-        call = operations.task_told(live, event, result)
+        call = operations.task_told(live, event, result) if event.operation is not None else None
         if call is not None:
-            self._ledger.changed(call)
+            self._ledger.events[call] = None
 
     def _initialized(self, x: Exchange, event: Event, at_us: int) -> None:
         """Take what an `initialize` came to: the start of its connection, or its end."""
