@@ -36,6 +36,7 @@ class Proxy:
     listen: Address = Address("127.0.0.1", 6278)
     connect_timeout: float = 5.0
     drain: float = 7.0
+    max_connections: int | None = None  # of all listeners together; None: as many as open files allow
     host: str = "auto"  # auto | keep | upstream, or the value to send
     hosts: tuple[str, ...] = ()  # further Host values allowed on a loopback listener in framed mode
     client_address: Literal["peer", "x-forwarded-for"] = "peer"
@@ -211,6 +212,12 @@ SETTINGS: Final = (
         "proxy.connect_timeout", values.positive_duration, "for connecting to the server; open streams are never cut"
     ),
     Setting("proxy.drain", values.duration, "what calls in flight get at SIGTERM; Docker kills after 10s"),
+    Setting(
+        "proxy.max_connections",
+        values.count,
+        "at a time; further clients wait as for a busy server; unlimited is as many as open files allow",
+        sample="2000",
+    ),
     Setting(
         "proxy.host",
         lambda text: text if text in ("auto", "keep", "upstream") else values.authority(text),
@@ -543,6 +550,8 @@ def _from_toml(setting: Setting, value: Any, where: str, env: Mapping[str, str])
         value = _substituted(value, where, env)
         # `token = "$TOKEN"` with nothing in it would open the desk to everyone.
         return value if setting.read is values.token and not value else _from_text(setting, value, where)
+    if isinstance(value, int) and setting.read is values.count:
+        return _from_text(setting, str(value), where)
     if isinstance(value, int | float) and not isinstance(value, bool):
         example = f"{value}s" if isinstance(setting.default, float) else f"{value}kB"
         if isinstance(setting.default, Address):

@@ -248,6 +248,15 @@ def max_size(text: str) -> int | None:
     return None if text == "unlimited" else size(1000**2, 10**15)(text)
 
 
+def count(text: str) -> int | None:
+    """Read how many there may be of something, or None where there may be any number."""
+    if text == "unlimited":
+        return None
+    if text.isdecimal() and text.isascii() and len(text) < 10 and int(text):
+        return int(text)
+    raise UsageError(f'"{text}" is not how many there may be', hint="try:  2000   or  unlimited")
+
+
 def one_of(*words: str) -> Callable[[str], str]:
     """Return a reader of one of a few words."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -86,6 +87,13 @@ def test_a_size_that_a_file_gives_can_be_taken_back(tmp_path: Path) -> None:
     assert loaded(tmp_path, text, env={"MCP_TAP_RECORD_MAX_SIZE": "unlimited"}).settings.record.max_size is None
 
 
+def test_a_number_of_connections_is_a_number_too(tmp_path: Path) -> None:
+    text = "[proxy]\nmax_connections = 20\n"
+    assert loaded(tmp_path, text).settings.proxy.max_connections == 20
+    taken_back = loaded(tmp_path, text, env={"MCP_TAP_PROXY_MAX_CONNECTIONS": "unlimited"})
+    assert taken_back.settings.proxy.max_connections is None
+
+
 def test_files_are_searched_in_order(tmp_path: Path) -> None:
     for name, drain in (
         ("c", 1),
@@ -155,6 +163,7 @@ OTHER = {
     "proxy.listen": ("[::1]:0", Address("::1", 0)),
     "proxy.connect_timeout": ("250ms", 0.25),
     "proxy.drain": ("0s", 0.0),
+    "proxy.max_connections": ("20", 20),
     "proxy.host": ("example.com:8080", "example.com:8080"),
     "proxy.hosts": ("a.example, b.example:1,", ("a.example", "b.example:1")),
     "proxy.client_address": ("peer", "peer"),
@@ -213,6 +222,9 @@ def test_what_crosses_to_the_other_process_is_the_same() -> None:
     socket = Proxy(parse_upstream("http://unix:/s:/mcp"), parse_address("unix:/t"), hosts=("a",), name="other")
     settings = replace(settings, others=(socket,))
     assert Settings.from_json(settings.to_json()) == settings
+    fd = settings.to_file()
+    assert [Settings.from_file(fd) for _ in range(2)] == [settings, settings]
+    os.close(fd)
 
 
 # Several servers
@@ -272,13 +284,14 @@ def test_the_example_is_the_file_in_the_repository(tmp_path: Path) -> None:
     everything = re.sub(r"^# (\w+ = )", r"\1", example(), flags=re.MULTILINE)
     uncommented = loaded(tmp_path, everything)
     assert {origin == "default" for origin in uncommented.origins.values()} == {False}
-    files: dict[str, Any] = {
+    given: dict[str, Any] = {
+        "max_connections": 2000,
         "tls_ca": "/etc/ssl/our-ca.pem",
         "tls_cert": "/etc/ssl/tap.pem",
         "tls_key": "/etc/ssl/tap.key",
     }
     assert uncommented.settings == replace(
-        DEFAULTS, proxy=replace(DEFAULTS.proxy, **files), record=replace(DEFAULTS.record, max_size=2_000_000_000)
+        DEFAULTS, proxy=replace(DEFAULTS.proxy, **given), record=replace(DEFAULTS.record, max_size=2_000_000_000)
     )
 
 
@@ -553,6 +566,9 @@ def test_loopback(host: str, loopback: bool) -> None:
         ("proxy.drain", "", "not a length of time"),
         ("proxy.drain", "5 parsecs", "not a length of time"),
         ("proxy.drain", "5kB", "not a length of time"),
+        ("proxy.max_connections", "0", "not how many"),
+        ("proxy.max_connections", "2kB", "not how many"),
+        ("proxy.max_connections", "9" * 5000, "not how many"),
         ("record.keep", "99999d", "longer than a hundred years"),
         ("record.keep", "0d", "no time at all"),
         ("record.keep", "30", "has no unit"),

@@ -23,6 +23,7 @@ import uvloop
 
 from mcp_tap.config import Address, Proxy, Settings
 from mcp_tap.errors import TapError, UsageError
+from mcp_tap.relay.capacity import Capacity, raise_file_limit
 from mcp_tap.relay.feed import Channel
 from mcp_tap.relay.listener import Listener, notices
 from mcp_tap.relay.recorder_process import RecorderProcess, default_argv
@@ -31,10 +32,6 @@ from mcp_tap.relay.streams import Streams
 
 #: Seconds kept for the recorder's last flush.
 FLUSH: Final = 2.0
-#: Descriptors are raised to the hard limit, but not beyond this: "unlimited" is refused on macOS, and a child that
-#: closes every possible descriptor one by one would take long over a billion.
-MOST_FILES: Final = 1024 * 1024
-MOST_FILES_MACOS: Final = 10240
 
 
 def main(arguments: Sequence[str], *, argv: Callable[[int, int, int], Sequence[str]] = default_argv) -> int:
@@ -50,19 +47,6 @@ def main(arguments: Sequence[str], *, argv: Callable[[int, int, int], Sequence[s
         for line in error.hint.splitlines():
             say(f"  {line}")
         return error.exit_status
-
-
-def raise_file_limit() -> None:
-    """Allow as many open connections as this machine lets us have: each stream is two."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = MOST_FILES_MACOS if sys.platform == "darwin" else MOST_FILES
-    wanted = most if hard == resource.RLIM_INFINITY else min(hard, most)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    except (OSError, ValueError):
-        pass  # then it stays as it was: traffic flows, only fewer streams at a time
 
 
 def forbid_core_dumps() -> None:
@@ -84,7 +68,7 @@ async def run(settings: Settings, *, argv: Callable[[int, int, int], Sequence[st
     loop.set_exception_handler(_unexpected if settings.debug else lambda _loop, _context: None)
     signals = _Signals(loop)
     channel = Channel(settings.record.queue)
-    streams = Streams(channel)
+    streams = Streams(channel, Capacity(settings.proxy.max_connections, say=say))
     files: list[SocketFile] = []
     try:
         settings, listeners, desk = _listeners(settings, streams, files)
@@ -128,7 +112,7 @@ async def _relay(
 ) -> int:
     """Accept, start the recorder, and stop when that is asked for."""
     for listener, sockets in listeners:
-        await listener.start(sockets)
+        listener.start(sockets)
     recorder = RecorderProcess(channel, settings, desk, busy=streams.busy, idle=streams.idle, say=say, argv=argv)
     try:
         started = await signals.unless_stopped(recorder.start())

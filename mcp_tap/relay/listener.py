@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
+import errno
 import json
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
 
 from mcp_tap.channel import Closing, Kind
 from mcp_tap.config import Address, Proxy, Settings
 from mcp_tap.relay.endpoint import Endpoints, origin
 from mcp_tap.relay.head import Framing, Refusal
-from mcp_tap.relay.sockets import BACKLOG, listener_tls, upstream_tls
+from mcp_tap.relay.sockets import listener_tls, upstream_tls
 from mcp_tap.relay.splice import Half, Stream
 from mcp_tap.relay.streams import Streams
+
+#: Clients accepted in one turn of the loop: as many as can wait at once would delay every open stream by a tenth of a
+#: second and more.
+AT_ONCE: Final = 32
+
+#: What accepting fails with where one client is concerned and not the listener (accept(2), "Error handling").
+_ONE_CLIENT: Final = frozenset(
+    (
+        errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.ENOPROTOOPT, errno.EHOSTDOWN,
+        errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH,
+    )
+)  # fmt: skip
 
 
 def is_loopback(host: str) -> bool:
     """Whether a host name can only mean this machine."""
-    if host.lower() == "localhost":
+    if host.lower() in ("localhost", "127.0.0.1", "::1"):
         return True
+    import ipaddress
+
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -95,11 +110,23 @@ def why_not(error: Exception) -> str:
         return f"certificate verify failed: {message}"
     if reason := getattr(error, "reason", ""):
         return f"TLS: {str(reason).lower().replace('_', ' ')}"
+    if isinstance(error, OSError) and error.errno == errno.EADDRNOTAVAIL:
+        return "no local port or address is left for it"
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno).lower()
     if "refused" in str(error).lower():
         return "connection refused"  # of each address of the name
     return type(error).__name__
+
+
+def what_to_do(error: Exception) -> str:
+    """Say what helps where a connection could not be made."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.EMFILE, errno.ENFILE):
+        return "raise the limit of open files: ulimit -n"
+    if number == errno.EADDRNOTAVAIL:
+        return "close connections, or widen the range of local ports: sysctl net.ipv4.ip_local_port_range"
+    return "start the server, or correct the address"
 
 
 class Listener:
@@ -113,53 +140,94 @@ class Listener:
         self._client_tls = listener_tls(proxy)
         self._server_tls = upstream_tls(proxy)
         self._endpoints = None if self._host is None else endpoints(proxy, self._host)
-        self._servers: list[asyncio.Server] = []
+        self._sockets: list[socket.socket] = []
+        self._accepting = False
 
-    async def start(self, sockets: Iterable[socket.socket]) -> None:
-        """Accept on sockets that are bound."""
-        loop = asyncio.get_running_loop()
-        for sock in sockets:
-            if sock.family == socket.AF_UNIX:
-                server = await loop.create_unix_server(self._accept, sock=sock, backlog=BACKLOG, ssl=self._client_tls)
-            else:
-                server = await loop.create_server(self._accept, sock=sock, backlog=BACKLOG, ssl=self._client_tls)
-            self._servers.append(server)
+    def start(self, sockets: Iterable[socket.socket]) -> None:
+        """Accept on sockets that are listening. Needs a running loop."""
+        self._sockets += sockets
+        self._resume()
 
     def close(self) -> None:
         """Accept no more."""
-        for server in self._servers:
-            server.close()
+        self._pause()
+        for sock in self._sockets:
+            sock.close()
+        self._sockets.clear()
 
-    def _accept(self) -> Half:
-        framing = None
-        if self._host is not None:
-            framing = Framing(self._host, self._allowed, self._endpoints)
-        return Stream(
+    # -- accepting
+
+    def _resume(self) -> None:
+        if not self._accepting:
+            self._accepting = True
+            for sock in self._sockets:
+                asyncio.get_running_loop().add_reader(sock, self._acceptable, sock)
+
+    def _pause(self) -> None:
+        if self._accepting:
+            self._accepting = False
+            for sock in self._sockets:
+                asyncio.get_running_loop().remove_reader(sock)
+
+    def _acceptable(self, sock: socket.socket) -> None:
+        """Accept those who wait, as far as there is room for them."""
+        capacity, loop = self._streams.capacity, asyncio.get_running_loop()
+        room = capacity.room()
+        if room <= 0:
+            self._pause()
+            capacity.wait(self._resume)
+        for _ in range(min(room, AT_ONCE)):
+            try:
+                client, address = sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                if error.errno in _ONE_CLIENT:
+                    continue
+                self._pause()
+                capacity.wait(self._resume, error)
+                return
+            capacity.take()
+            loop.create_task(self._serve(client, address))
+
+    async def _serve(self, client: socket.socket, address: Any) -> None:
+        """Take a client that was accepted, and connect to the server for it."""
+        framing = None if self._host is None else Framing(self._host, self._allowed, self._endpoints)
+        stream = Stream(
             self._streams.next_number(),
             self._streams.feed,
-            self._opened,
-            self._streams.forget,
+            self,
+            peer=str(Address(*address[:2])) if isinstance(address, tuple) else "",  # a unix socket has none
             framing=framing,
             client_tls=self._client_tls is not None,
             server_tls=self._server_tls is not None,
-        ).client
+        )
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: stream.client, client, ssl=self._client_tls
+            )
+        except Exception:  # noqa: BLE001  whatever it is, this client is not there: it failed its TLS handshake
+            client.close()
+            if stream.client.transport is None:
+                self._streams.capacity.give()
+            return
+        if stream.closing is None and not stream.client.lost:
+            stream.connecting = asyncio.current_task()
+            await self._connect(stream)
 
-    def _opened(self, stream: Stream) -> None:
-        """A client is there, behind its TLS handshake: say so, and connect to the server for it."""
-        transport = stream.client.transport
-        assert transport is not None
+    def opened(self, stream: Stream) -> None:
+        """A client is there, behind its TLS handshake: say so."""
         self._streams.add(stream)
-        peer = transport.get_extra_info("peername")
-        opening = {
-            "peer": str(Address(*peer[:2])) if peer and isinstance(peer, tuple) else "",  # a unix socket has none
-            "upstream": self.proxy.upstream.url,
-            "resumed": False,
-        }
+        opening = {"peer": stream.peer, "upstream": self.proxy.upstream.url, "resumed": False}
         stream.note(Kind.OPEN, json.dumps(opening, separators=(",", ":")).encode())
         if self._streams.draining:
             stream.close(Closing.DRAIN)  # its handshake took until now; it is as idle as a stream can be
-        else:
-            stream.connecting = asyncio.get_running_loop().create_task(self._connect(stream))
+
+    def closed(self, stream: Stream) -> None:
+        """Both ends of a stream are gone."""
+        self._streams.forget(stream)
+
+    # -- connecting
 
     async def _connect(self, stream: Stream) -> None:
         where = self.proxy.upstream.where
@@ -172,7 +240,7 @@ class Listener:
             refusal = Refusal(504, f"connecting to {where} took too long", "see whether the server is overloaded")
         except Exception as error:  # noqa: BLE001  whatever it is, the client gets an answer
             why = why_not(error)
-            refusal = Refusal(502, f"cannot connect to {where} ({why})", "start the server, or correct the address")
+            refusal = Refusal(502, f"cannot connect to {where} ({why})", what_to_do(error))
         finally:
             stream.connecting = None
         if refusal is not None:

@@ -19,7 +19,7 @@ import struct
 import time
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from mcp_tap.channel import Closing, Kind
 from mcp_tap.relay.head import Framing, Refusal
@@ -49,6 +49,16 @@ class Feed(Protocol):
 
     def put(self, stream: int, kind: int, at_ns: int, payload: bytes = b"") -> None:
         """Take one record. Must return at once; what it raises is ignored."""
+
+
+class Owner(Protocol):
+    """Who accepted a stream, and is told of it."""
+
+    def opened(self, stream: Stream) -> None:
+        """The client is there."""
+
+    def closed(self, stream: Stream) -> None:
+        """Both ends are gone. Nothing is asked of the stream any more."""
 
 
 def own_answer(refusal: Refusal, *, head_only: bool = False) -> bytes:
@@ -185,25 +195,26 @@ class Stream:
     """A client's connection and the one to the server that was opened for it, and nobody else's ever."""
 
     __slots__ = (
-        "_closed", "_framing", "_gone", "_held", "_opened", "_refusal", "_timer", "client", "closing", "connecting",
-        "number", "put", "server",
+        "_framing", "_gone", "_held", "_owner", "_refusal", "_timer", "client", "closing", "connecting", "number",
+        "peer", "put", "server",
     )  # fmt: skip
 
     def __init__(
         self,
         number: int,
         feed: Feed,
-        opened: Callable[[Stream], None],
-        closed: Callable[[Stream], None],
+        owner: Owner,
         *,
+        peer: str = "",
         framing: Framing | None,
         client_tls: bool = False,
         server_tls: bool = False,
     ) -> None:
         self.number = number
+        self.peer = peer  # the client's address
         self.put = feed.put
         self.closing: bytes | None = None  # how the stream ends, once that is known
-        self.connecting: asyncio.Task[None] | None = None
+        self.connecting: asyncio.Task[Any] | None = None
         self.client = Half(self, _CLIENT, Kind.CLIENT_EOF, tls=client_tls)
         self.server = Half(self, _SERVER, Kind.SERVER_EOF, tls=server_tls)
         self.client.peer, self.server.peer = self.server, self.client
@@ -212,8 +223,7 @@ class Stream:
         self._held = b""  # what the client sent before the server was there
         self._refusal: Refusal | None = None  # what to say instead of the server
         self._timer: asyncio.TimerHandle | None = None
-        self._opened = opened  # called when the client is there
-        self._closed = closed  # called when both ends are gone
+        self._owner = owner
         self._gone = False  # both ends are, and it has been said
 
     @property
@@ -238,7 +248,7 @@ class Stream:
     def half_made(self, half: Half) -> None:
         """One end is there. Everything else waits for the server's."""
         if half is self.client:
-            self._opened(self)
+            self._owner.opened(self)
             return
         self.connecting = None
         client, server = self.client, self.server
@@ -407,7 +417,15 @@ class Stream:
             if self._timer is not None:
                 self._timer.cancel()
             self.note(Kind.CLOSED, self.closing or Closing.END)
-            self._closed(self)
+            self._owner.closed(self)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Untie what refers to each other: ten thousand streams that end at once are gone then, without a collector."""
+        for half in (self.client, self.server):
+            del half.peer
+            if half.lost:  # an end that was never there may still be made, and is told then that it is too late
+                del half.stream
 
     def _rest(self, half: Half) -> bytes:
         """Return what framing has kept of what this end sent, now that no more comes."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from mcp_tap.channel import Closing, Kind
+from mcp_tap.relay.capacity import Capacity
 from mcp_tap.relay.head import Refusal
 from mcp_tap.relay.splice import Feed, Stream
 
@@ -22,8 +23,9 @@ STOPPING: Final = Refusal(503, "mcp-tap is stopping", "try again in a moment")
 class Streams:
     """The streams of this process by their numbers. ``feed`` gets a record of everything that passes."""
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: Feed, capacity: Capacity | None = None) -> None:
         self.feed = feed
+        self.capacity = capacity or Capacity()
         self.open: dict[int, Stream] = {}
         self.draining = False
         self._number = 0
@@ -43,6 +45,7 @@ class Streams:
     def forget(self, stream: Stream) -> None:
         """Forget a stream both ends of which are gone."""
         self.open.pop(stream.number, None)
+        self.capacity.give()
         if not self.open:
             self._empty.set()
 

@@ -107,7 +107,7 @@ class Bench:
             streams = Streams(self.feeds[mode])
             listener = Listener(proxy, streams)
             self.listeners[mode] = (listener, streams)
-            await listener.start(sockets)
+            listener.start(sockets)
         self._ready.set()
         await self._stop.wait()
         for listener, streams in self.listeners.values():

@@ -51,7 +51,7 @@ class Tapped:
         self.writers: list[asyncio.StreamWriter] = []
 
     async def __aenter__(self) -> Self:
-        await self.listener.start(self.sockets)
+        self.listener.start(self.sockets)
         return self
 
     async def __aexit__(self, *_: object) -> None:

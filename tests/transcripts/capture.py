@@ -57,7 +57,7 @@ async def between(url: str, converse: list[str]) -> list[Step]:
     streams = Streams(log)
     listener = Listener(proxy, streams)
     sockets = listening_sockets(proxy.listen)
-    await listener.start(sockets)
+    listener.start(sockets)
     here = f"http://127.0.0.1:{sockets[0].getsockname()[1]}{parts.path}"
     server, client = converse
     calls = CALLS["everything" if server == "everything" else "calculator"]
