@@ -32,6 +32,7 @@ _REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb") +(\S+) +HTTP/(\d)\.(\d) 
 _STATUS_LINE: Final = re.compile(rb"HTTP/(\d)\.(\d) +(\d{3})(?: (.*))?\Z", re.DOTALL)
 _REQUEST_START: Final = re.compile(_TOKEN + rb" \S+ HTTP/1\.[01]\r?\n")
 _BLANK: Final = re.compile(rb"\n\r?\n")
+_CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
 _HEX: Final = re.compile(rb"[0-9A-Fa-f]{1,16}\Z")
 
 #: What readers make different heads of: a CR that ends no line (RFC 9112 §2.2), and white space before the colon of a
@@ -168,6 +169,15 @@ class _Reader:
                     parts.append(_COMPLETE)
                 else:
                     self._state = _State.CHUNK_END
+            elif state is _CHUNK_SIZE and (line := _CHUNK_LINE.match(data, at)) is not None:
+                # a chunk that is all there takes one step: streams are made of them
+                begin, todo = line.end(), int(line[1], 16)
+                end = begin + todo
+                if todo and data[end : end + 2] == b"\r\n":
+                    parts.append(data[begin:end])
+                    at = end + 2
+                else:
+                    at = self._read_line(data, at, parts)
             elif state is _State.UNTIL_CLOSE:
                 parts.append(data[at:])
                 break
