@@ -13,10 +13,11 @@
 #   make screenshots      the pages as pictures, two of them in docs/images
 #   make bench            what the tap costs beside a direct connection
 #   make bench-desk       how long the pages take on a month of a million lines        (ARGS="--only tools")
+#   make bench-growth     how cost grows, up to ten million lines                      (ARGS="--events 200000")
 #   make bench-beside     what an open page costs the traffic
 
 .DEFAULT_GOAL := test
-.PHONY: setup demo test test-all fuzz conformance transparency faults lint types audit bench bench-desk bench-beside sdk browser screenshots clean
+.PHONY: setup demo test test-all fuzz conformance transparency faults lint types audit bench bench-desk bench-growth bench-beside sdk browser screenshots clean
 .SILENT:
 
 # The first Python that is new enough.
@@ -91,6 +92,9 @@ bench: setup
 
 bench-desk: setup
 	$(BIN)/python -m benchmarks.desk $(ARGS)
+
+bench-growth: setup
+	$(BIN)/python -m benchmarks.growth $(ARGS)
 
 bench-beside: setup
 	$(BIN)/python -m benchmarks.beside $(ARGS)
