@@ -48,7 +48,9 @@ class Ended(Enum):
     BROKEN = auto()  # the bytes cannot be followed any further
 
 
-_COMPLETE: Final = End.COMPLETE  # looking it up on its class costs as much as a call
+# Looking up the member of an enumeration costs as much as a call, and these are looked up for every exchange.
+_COMPLETE: Final = End.COMPLETE
+_AT_ITS_END: Final = Ended.COMPLETE
 
 #: What has come of a body. The usual one piece is not copied, a million tiny ones are not a million objects.
 _Body = bytes | bytearray
@@ -423,7 +425,7 @@ class Stream:
                     self._requests.tunnel()
                 if x is not None:
                     unreachable = self.own_answer and self.connect_error
-                    self._finish(x, Ended.UNREACHABLE if unreachable else Ended.COMPLETE, at_us)
+                    self._finish(x, Ended.UNREACHABLE if unreachable else _AT_ITS_END, at_us)
             elif isinstance(part, Broken):
                 self._broken(part.reason, at_us)
 

@@ -43,7 +43,7 @@ MAX_CAPABILITIES: Final = 64_000
 
 # Looking up the member of an enumeration costs as much as a call, and these are looked up for every message.
 _REQUEST, _NOTIFICATION, _WAITING, _TO_SERVER = Kind.REQUEST, Kind.NOTIFICATION, Status.WAITING, Direction.TO_SERVER
-_REQUEST_SIDE = Side.REQUEST
+_REQUEST_SIDE, _CUT = Side.REQUEST, Codec.CUT
 
 _PLACE: Final = attrgetter("at_us", "seq")
 
@@ -192,7 +192,7 @@ class Ledger:
         masked = self._redactor.body(data, secrets)
         if masked is None:
             return
-        if masked.codec is Codec.CUT:
+        if masked.codec is _CUT:
             if side is _REQUEST_SIDE:
                 event.request_cut = True
             else:

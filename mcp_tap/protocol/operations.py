@@ -29,6 +29,9 @@ MAX_ARGUMENTS: Final = 256
 RETRY_US: Final = 600 * 1_000_000
 
 
+_SUCCEEDED: Final = Status.SUCCEEDED  # looking it up on its class costs as much as a call
+
+
 @dataclass(slots=True, eq=False)
 class Try:
     """A call as far as it takes to recognise its next try or round."""
@@ -49,7 +52,7 @@ def link(live: Live, event: Event, params: Params) -> None:
     arguments = bytes(params.arguments)
     if len(arguments) > MAX_ARGUMENTS:
         arguments = hashlib.blake2b(arguments, digest_size=8).digest()
-    if before is not None:
+    if before is not None and (before.event.status is not _SUCCEEDED or before.event.outcome is not None):
         earlier = before.event
         if earlier.outcome is Outcome.INPUT_REQUIRED:
             state, keys = bytes(params.request_state), frozenset(params.input_responses or ())

@@ -551,9 +551,9 @@ class Tracker:
             self._timelines.identify_server(live, event, result)
         if event.type == "tools/list":
             self._ledger.tools(live.row, event, result.tools, at_us)
-        if verdict.outcome is Outcome.INPUT_REQUIRED:
+        if verdict is not SUCCESS and verdict.outcome is Outcome.INPUT_REQUIRED:
             operations.wants_input(live, event, result)
-        elif verdict.outcome is Outcome.TASK:
+        elif verdict is not SUCCESS and verdict.outcome is Outcome.TASK:
             operations.became_task(live, event, result)
         call = operations.task_told(live, event, result) if event.operation is not None else None
         if call is not None:
