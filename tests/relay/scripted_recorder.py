@@ -1,7 +1,8 @@
 """A recorder of a few lines: ``scripted_recorder.py LOG WHAT CHANNEL_FD SETTINGS_FD DESK_FD``.
 
 Appends every record to LOG as JSON lines, and says on standard output where the relay listens and who it is. WHAT is
-how it behaves: ``well``, ``refuse``, ``die``, ``deaf`` (no answer to DRAIN), ``die-after-300`` (the first one to run).
+how it behaves: ``well``, ``refuse``, ``die``, ``deaf`` (no answer to DRAIN), ``die-after-300`` (the first one to run),
+``late`` (not ready before there is a file LOG.go).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 from mcp_tap.channel import COUNT, Decoder, Kind, Record, encode, encode_json
@@ -29,6 +31,8 @@ def main(log: Path, what: str, channel_fd: int, settings_fd: int, desk_fd: int) 
     assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
     assert desk.getsockname()[1] == settings.admin.listen.port
     first = not log.exists()
+    while what == "late" and not log.with_suffix(".go").exists():
+        time.sleep(0.01)
     print("ready", settings.proxy.listen.port, os.getpid(), flush=True)
     channel.sendall(encode(0, Kind.READY, 0))
     decoder = Decoder()

@@ -25,18 +25,13 @@ from mcp_tap.relay.streams import Streams
 from tests.certificate import make
 from tests.relay.cases import CALL, OK
 from tests.relay.compare import Collector
+from tests.relay.process import free_port
 
 Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 def upstream(host: str, port: int, scheme: str = "http") -> Upstream:
     return Upstream(f"{scheme}://{host}:{port}/mcp", scheme, host, port, "/mcp")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 class Tapped:

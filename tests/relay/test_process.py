@@ -10,136 +10,17 @@ import socket
 import ssl
 import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mcp_tap.channel import Closing, Kind
-from mcp_tap.config import Address, Admin, Proxy, Settings, Upstream
+from mcp_tap.config import Address
 from tests.certificate import make
 from tests.relay.cases import CALL, OK
-
-ROOT = Path(__file__).parents[2]
-RELAY = """
-import sys
-from mcp_tap.relay.__main__ import main
-log, what = sys.argv[2:]
-script = [sys.executable, "-m", "tests.relay.scripted_recorder", log, what]
-sys.exit(main(sys.argv[1:2], argv=lambda *fds: [*script, *map(str, fds)]))
-"""
-
-
-class Relay:
-    """A relay process. ``port`` is its listener's, ``recorder`` the pid of the recorder that was ready last."""
-
-    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
-        self.process = process
-        self.log = log
-        self.port = self.recorder = 0
-
-    def wait_ready(self) -> None:
-        assert self.process.stdout is not None
-        words = self.process.stdout.readline().split()
-        assert words[:1] == ["ready"], self.process.stderr and self.process.stderr.read()
-        self.port, self.recorder = int(words[1]), int(words[2])
-
-    def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), 5)
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(20)
-
-    def records(self) -> list[dict[str, Any]]:
-        """What the recorders have written down so far, in whole lines."""
-        text = self.log.read_text() if self.log.exists() else ""
-        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-
-    def peak_kb(self) -> int:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.partition("VmHWM:")[2].split()[0])
-
-
-@contextmanager
-def relay(
-    tmp_path: Path, upstream_port: int, what: str = "well", *, ready: bool = True, **proxy: Any
-) -> Iterator[Relay]:
-    upstream = Upstream(f"http://127.0.0.1:{upstream_port}/mcp", "http", "127.0.0.1", upstream_port, "/mcp")
-    proxy.setdefault("listen", Address("127.0.0.1", 0))
-    settings = Settings(Proxy(upstream, **proxy), Admin(Address("127.0.0.1", 0)))
-    log = tmp_path / "records"
-    with tempfile.TemporaryFile() as file:
-        file.write(settings.to_json())
-        file.flush()
-        with subprocess.Popen(
-            [sys.executable, "-c", RELAY, str(file.fileno()), str(log), what],
-            pass_fds=[file.fileno()], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        ) as process:  # fmt: skip
-            made = Relay(process, log)
-            try:
-                if ready:
-                    made.wait_ready()
-                yield made
-            finally:
-                if process.poll() is None:
-                    process.kill()
-                elif process.returncode == 1 and process.stderr is not None:
-                    print(process.stderr.read())
-
-
-@contextmanager
-def serving(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> Iterator[int]:
-    """An upstream in a thread of its own; gives its port."""
-    started: list[Any] = []
-    ready = threading.Event()
-
-    async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await serve(reader, writer)
-        except (asyncio.IncompleteReadError, asyncio.CancelledError, OSError):
-            pass
-        finally:
-            writer.close()
-
-    async def main() -> None:
-        server = await asyncio.start_server(guarded, "127.0.0.1", 0)
-        stop = asyncio.Event()
-        started.extend((asyncio.get_running_loop(), stop, server.sockets[0].getsockname()[1]))
-        ready.set()
-        await stop.wait()
-        server.close()
-
-    thread = threading.Thread(target=lambda: asyncio.run(main()))
-    thread.start()
-    ready.wait()
-    try:
-        yield started[2]
-    finally:
-        started[0].call_soon_threadsafe(started[1].set)
-        thread.join()
-
-
-async def answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while True:
-        await reader.readexactly(len(CALL))
-        writer.write(OK)
-
-
-def exchange(sock: socket.socket) -> bytes:
-    sock.sendall(CALL)
-    return receive(sock, len(OK))
-
-
-def receive(sock: socket.socket, size: int) -> bytes:
-    got = b""
-    while len(got) < size and (data := sock.recv(1 << 16)):
-        got += data
-    return got
+from tests.relay.process import ROOT, Relay, answering, exchange, free_port, receive, relay, serving
 
 
 def test_the_relay_imports_nothing_that_is_not_its_own() -> None:
@@ -162,6 +43,37 @@ def test_it_records_and_stops_in_order(tmp_path: Path) -> None:
         assert kinds[:4] in ([1, 5, 2, 3], [1, 2, 5, 3])
         assert kinds[-1] == Kind.STOP
         assert Kind.CLOSED in kinds
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["then-ready", "stopped-before"])
+def test_bytes_pass_before_the_recorder_is_there_and_are_kept_for_it(tmp_path: Path, stopped: bool) -> None:
+    port = free_port()
+    listen = Address("127.0.0.1", port)
+    with serving(answering) as server, relay(tmp_path, server, "late", ready=False, listen=listen) as tap:
+        tap.port = port
+        while refused(port):
+            pass
+        with tap.connect() as sock:
+            assert exchange(sock) == OK
+        assert tap.records() == []
+        if stopped:
+            tap.process.send_signal(signal.SIGTERM)
+            while not refused(port):
+                pass
+        tap.log.with_suffix(".go").touch()
+        if stopped:
+            assert tap.process.wait(20) == 0
+        else:
+            tap.wait_ready()
+            assert tap.stop() == 0
+        numbers = {record["stream"] for record in tap.records() if record.get("kind") == Kind.SERVER}
+        (number,) = numbers  # the streams before it were opened to see whether anybody listens
+        of_call = [record for record in tap.records() if record.get("stream") == number]
+        kinds = [record["kind"] for record in of_call]
+        assert kinds[:4] in ([1, 5, 2, 3], [1, 2, 5, 3])
+        assert kinds[-1] == Kind.CLOSED
+        sizes = {record["kind"]: record["size"] for record in of_call}
+        assert (sizes[Kind.CLIENT], sizes[Kind.SERVER]) == (len(CALL), len(OK))
 
 
 @pytest.mark.parametrize("what", ["well", "deaf"])
