@@ -29,6 +29,7 @@ from urllib.parse import quote
 import msgspec
 
 from mcp_tap.model import Codec
+from mcp_tap.protocol.screen import Screen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -71,7 +72,7 @@ _LEVELS: Final = 2
 _KEYS_KEPT: Final = 4096
 
 
-class Masked(NamedTuple):
+class Masked(msgspec.Struct, frozen=True, gc=False):
     """A body as it may be stored."""
 
     codec: Codec
@@ -87,6 +88,8 @@ class Secrets(NamedTuple):
 
 
 NONE: Final = Secrets()
+
+_AS_SEEN: Final = Codec.AS_SEEN
 
 
 class Span(NamedTuple):
@@ -148,29 +151,8 @@ _EDGE: Final = re.compile(
 )
 _EDGE_LENGTH: Final = 512
 
-# The first question, put to the bytes. Each alternative begins with a character that is rare in JSON, because the
-# search stops at each of those: what comes before it is then looked up behind.
-_MAYBE: Final = re.compile(
-    rb"J(?<=eyJ)"
-    rb"|-(?:(?<=sk-)|(?<=xox[a-z]-)|(?<=glpat-)|(?<=xapp-)|(?<=pypi-)|(?<=xai-)|(?<=tvly-)|(?<=pplx-)|(?<=GOCSPX-)"
-    rb"|(?<=-----))"
-    rb"|_(?:(?<=gh[pousr]_)|(?<=npm_)|(?<=hf_)|(?<=_pat_)|(?<=k_live_)|(?<=k_test_)|(?<=gsk_)|(?<=dop_v1_)"
-    rb"|(?<=lin_api_)|(?<=shpat_)|(?<=whsec_))"
-    rb"|A(?:KIA|SIA|Iza)|SG\.|2(?<=ya2)9\."
-    rb"|/(?<=[/\\]/)[^\s/\"]*@"
-    rb"|B[Ee][Aa][Rr][Ee][Rr][\s\\]|B[Aa][Ss][Ii][Cc][\s\\]|bearer[\s\\]|basic[\s\\]"
-    rb"|=(?:(?<=(?i:oken)=)|(?<=(?i:key)=)|(?<=(?i:keys)=)|(?<=(?i:ecret)=)|(?<=(?i:word)=)|(?<=(?i:sswd)=)|(?<=(?i:code)=)"
-    rb"|(?<=(?i:hrase)=)|(?<=(?i:ation)=)|(?<=(?i:ookie)=)|(?<=(?i:ntial)=)|(?<=(?i:ntials)=)|(?<=(?i:ifier)=)"
-    rb"|(?<=(?i:ertion)=))"
-    rb"|\\u00[2-7]"
-)
 #: A letter or a sign of ASCII that is written as an escape hides a word from every search for it.
 _ESCAPED: Final = re.compile(r"\\u00[2-7]")
-
-#: Keys as they are compared: lower case, without - and _; without what may stand between a key and its colon either,
-#: backslashes among it, so that a key inside a string inside a string looks like any other.
-_PLAIN: Final = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ'", b'abcdefghijklmnopqrstuvwxyz"')
-_BETWEEN: Final = b"-_ \t\r\n\\"
 
 _TOKEN: Final = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)("?)(?:\s*(:))?|[{}\[\]]', re.DOTALL)
 _VALUE: Final = re.compile(r'\s*(?:([{\[])|(")|([^\s,{}\[\]"]+))')
@@ -202,14 +184,11 @@ class Redactor:
     """
 
     def __init__(self, rules: Redact, *, bodies: Literal["none", "redacted", "full"], max_body: int) -> None:
-        self._bodies = bodies
+        self._none, self._full = bodies == "none", bodies == "full"
         self._max_body = max_body
         ids = ("mcpsessionid", "sessionid") if rules.session_id == "hash" else ()
         self._words = (*WORDS, *ids, *map(_plain_key, rules.keys))
-        self._byte_words = tuple(word.encode() for word in self._words)
-        length = min(5, *map(len, self._words))
-        self._last = itemgetter(slice(-length, None))
-        self._endings = frozenset(map(self._last, self._byte_words))
+        self.screen = Screen(self._words, NOT_WORDS)
         self._headers = frozenset({*HEADERS, *rules.headers, *(("mcp-session-id",) if ids else ())})
         self.patterns = [Rule("pattern", re.compile(pattern), group=0) for pattern in rules.patterns]
         #: Whether rule (a) names a key. The same few keys come again and again.
@@ -217,34 +196,34 @@ class Redactor:
 
     # Three kinds of text
 
-    def body(self, data: bytes, secrets: Secrets = NONE) -> Masked | None:
-        """Return a body as it may be stored, or None where none is kept.
+    def body(self, data: bytes, secrets: Secrets = NONE, *, is_json: bool = False) -> Masked | None:
+        """Return a body as it may be stored, or None where none is kept. ``is_json``: it is known to be.
 
         What matched nothing is the very text that was on the wire; bytes that are no UTF-8 stand in it in hexadecimal.
         """
-        if self._bodies == "none":
+        if self._none:
             return None
-        full = self._bodies == "full"
-        cut = len(data) > self._max_body
-        if cut:
-            kept, data = _whole_characters(data, self._max_body), data[: self._max_body + _MARGIN]
-            if _JSON_START.match(data) and not self._may_match(data, secrets, full=full):
-                return Masked(Codec.CUT, _decoded(kept), 0)
-        else:
-            kept = data
-        is_json = not cut and _is_json(data)
-        if is_json and not self._may_match(data, secrets, full=full):
+        if len(data) > self._max_body:
+            return self._cut(data, secrets)
+        is_json = is_json or _is_json(data)
+        if is_json and not self._may_match(data, secrets, full=self._full):
             try:
-                return Masked(Codec.AS_SEEN, data.decode(), 0)
+                return Masked(_AS_SEEN, data.decode(), 0)
             except UnicodeDecodeError:
                 is_json = False
         text = _decoded(data)
-        look = _Look(self, text, secrets, full=full, is_json=is_json)
-        spans = look.json(text, 0) if is_json else look.text(text)
-        masked, count = _replaced(text, spans, len(_decoded(kept)) if cut else len(text))
-        if not is_json:
-            return Masked(Codec.CUT if cut else Codec.TEXT, masked, count)
-        return Masked(Codec.MASKED if count else Codec.AS_SEEN, masked, count)
+        look = _Look(self, text, secrets, full=self._full, is_json=is_json)
+        masked, count = _replaced(text, look.json(text, 0) if is_json else look.text(text), len(text))
+        return Masked(Codec.TEXT if not is_json else Codec.MASKED if count else _AS_SEEN, masked, count)
+
+    def _cut(self, data: bytes, secrets: Secrets) -> Masked:
+        """Return the beginning of a long body."""
+        kept, data = _whole_characters(data, self._max_body), data[: self._max_body + _MARGIN]
+        if _JSON_START.match(data) and not self._may_match(data, secrets, full=self._full):
+            return Masked(Codec.CUT, _decoded(kept), 0)
+        text = _decoded(data)
+        look = _Look(self, text, secrets, full=self._full, is_json=False)
+        return Masked(Codec.CUT, *_replaced(text, look.text(text), len(_decoded(kept))))
 
     def text(self, text: str, secrets: Secrets = NONE) -> str:
         """Return an error text, a name or another piece of text as it may be stored: rules (c) and (d).
@@ -280,20 +259,11 @@ class Redactor:
     def _may_match(self, data: bytes, secrets: Secrets, *, full: bool) -> bool:
         """Whether anything in JSON, or in a short text, can match: false is certain, true is not."""
         for needle in secrets.needles:
-            if needle in data:
+            if data.find(needle) >= 0:
                 return True
         if full:
             return bool(secrets.needles) and b"\\u00" in data
-        if _MAYBE.search(data) or self.patterns:
-            return True
-        return self.may_have_key(data)
-
-    def may_have_key(self, data: bytes) -> bool:
-        """Whether rule (a) may find a key: the text before each colon ends with a listed word."""
-        ends = data.translate(_PLAIN, _BETWEEN).split(b'":')
-        if self._endings.isdisjoint(map(self._last, ends)):
-            return False
-        return any(end.endswith(self._byte_words) and not end.endswith(_NOT_BYTE_WORDS) for end in ends)
+        return bool(self.patterns) or self.screen.looks(data) or self.screen.keys(data)
 
     def _lists(self, key: str) -> bool:
         plain = _plain_key(key)
@@ -314,11 +284,11 @@ class _Look:
         self.redacting = not full
         if not full:
             data = text.encode("utf-8", "surrogatepass")
-            if not is_json or _MAYBE.search(data):
+            if not is_json or redactor.screen.looks(data):
                 low = text.lower()
                 self.rules = [rule for rule in RULES if escaped or any(trigger in low for trigger in rule.triggers)]
             self.rules += redactor.patterns
-            self.keys = escaped or not is_json or redactor.may_have_key(data)
+            self.keys = escaped or not is_json or redactor.screen.keys(data)
             self.parameters = escaped or "=" in text
 
     def json(self, text: str, level: int) -> list[Span]:
@@ -493,7 +463,6 @@ def _quoted(text: str) -> str:
 _KEY_MARK: Final = MARK.format("key")
 _HEADER_MARK: Final = MARK.format("header")
 _JSON_MARK: Final = _quoted(_KEY_MARK)
-_NOT_BYTE_WORDS: Final = tuple(word.encode() for word in NOT_WORDS)
 _HALF_ESCAPE: Final = re.compile(r"(?<!\\)\\u[0-9a-fA-F]{0,3}\Z")
 _UNICODE_ESCAPE: Final = re.compile(r"\\u([0-9a-fA-F]{4})")
 

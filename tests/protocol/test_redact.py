@@ -68,7 +68,7 @@ def test_a_key_that_ends_with_a_listed_word_masks_the_value(key: str) -> None:
 )  # fmt: skip
 def test_a_key_that_only_resembles_one_masks_nothing(key: str) -> None:
     text = json.dumps({key: "value"})
-    assert body(text.encode()) == (Codec.AS_SEEN, text, 0)
+    assert body(text.encode()) == Masked(Codec.AS_SEEN, text, 0)
 
 
 @pytest.mark.parametrize("value", ["x", "", 1, -1.5e9, True, None, [], {}, [1, [2]], {"a": {"b": ['"}]']}}, "\\", '"'])
@@ -320,7 +320,7 @@ def test_modes() -> None:
     data = b'{"password":"hunter2","key":"sk-abcdefghijklmnopqrst","echo":"correct-horse-battery"}'
     assert Redactor(Redact(), bodies="none", max_body=100).body(data) is None
     full = Redactor(Redact(), bodies="full", max_body=64_000)
-    assert body(data, redactor=full) == (Codec.AS_SEEN, data.decode(), 0)
+    assert body(data, redactor=full) == Masked(Codec.AS_SEEN, data.decode(), 0)
     masked = body(data, bearer(), full)
     assert (masked.codec, masked.masked) == (Codec.MASKED, 1)
     assert json.loads(masked.text) == {**json.loads(data), "echo": MARK.format("header")}
@@ -481,7 +481,7 @@ def test_what_holds_no_secret_is_the_bytes_seen(value: Any, ensure_ascii: bool) 
     text = json.dumps(value, ensure_ascii=ensure_ascii)
     plain = text.lower().replace("-", "").replace("_", "")
     assume(not any(word in plain for word in WORDS) and "\\u" not in text)
-    assert body(text.encode()) == (Codec.AS_SEEN, text, 0)
+    assert body(text.encode()) == Masked(Codec.AS_SEEN, text, 0)
 
 
 @pytest.mark.parametrize(
