@@ -38,7 +38,7 @@ class Kind(IntEnum):
     # relay → recorder, stream 0
     GAP = 20  # JSON: {"records": n, "bytes": n, "from_ns": t, "to_ns": t, "why": text}: lost with a dead recorder
     DRAIN = 21  # which streams have a call in flight? answered by BUSY, later by IDLE
-    STOP = 22  # the last record: flush and exit
+    STOP = 22  # the last record: flush and exit. MOMENT: by when
     PACE = 23  # COUNT: how many pieces were looked at, and the median of how long they took through the relay, in ns
 
     # recorder → relay, stream 0
@@ -69,6 +69,9 @@ class Closing:
 
 #: Pieces (or records) and bytes.
 COUNT: Final = struct.Struct("<QQ")
+
+#: Monotonic time in nanoseconds.
+MOMENT: Final = struct.Struct("<Q")
 
 
 class Record(NamedTuple):

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, cast
 
-from mcp_tap.channel import COUNT, Decoder, Kind, Record, encode, encode_json
+from mcp_tap.channel import COUNT, MOMENT, Decoder, Kind, Record, encode, encode_json
 from mcp_tap.model import Batch, StoreError
 from mcp_tap.protocol.exchange import Stream
 from mcp_tap.protocol.tracker import Tracker
@@ -38,12 +38,17 @@ TEND_PAUSE: Final = 0.2
 RETRY_FIRST: Final = 0.5
 RETRY_MOST: Final = 10.0
 
-#: Rows that may wait for the store. Beyond it the channel is not read, so that the relay's bounded queue takes over
-#: (a slow store), or the oldest are given up (a failing one).
+#: Rows, and bytes of their bodies, that may wait for a store that fails. Beyond it the oldest are given up.
 MAX_ROWS: Final = 50_000
-
-#: Bytes of bodies that may wait for the store, likewise.
 MAX_BYTES: Final = 64 * 1000 * 1000
+
+#: Rows, and bytes of their bodies, that may wait for a store that is slow. Beyond it the channel is not read, so that
+#: the relay's bounded queue takes over; they are few enough to be written when the tap stops.
+SLOW_ROWS: Final = 20_000
+SLOW_BYTES: Final = 32 * 1000 * 1000
+
+#: Seconds before the end of a stop in which only what was given up is written down.
+LAST_WORD: Final = 0.4
 
 #: A wall clock that was set by more than this is followed; less is the clock being trimmed.
 CLOCK_STEP_NS: Final = 500_000_000
@@ -56,11 +61,12 @@ _SERVER: Final = int(Kind.SERVER)
 class _Waiting:
     """One batch on its way to the store, and the record that tells the relay that it is there."""
 
-    __slots__ = ("acknowledge", "batch", "rows", "size")
+    __slots__ = ("acknowledge", "batch", "rows", "size", "tells")
 
-    def __init__(self, batch: Batch, acknowledge: bytes) -> None:
+    def __init__(self, batch: Batch, acknowledge: bytes, tells: int) -> None:
         self.batch = batch
         self.acknowledge = acknowledge
+        self.tells = tells  # how many lines it says were given up
         self.rows = len(batch.events) + len(batch.connections)
         self.size = sum(len(body.data) for body in batch.bodies)
 
@@ -80,33 +86,70 @@ class Spool:
         notice: Callable[[str], None],
     ) -> None:
         self.lost = 0  # lines of timelines given up and not yet recorded as such
+        self.lost_us = (0, 0)  # when the first and the last of them were seen
         self.failing: str | None = None  # why the store cannot be written at the moment
         self._writer = writer
         self._written = written
         self._acknowledge = acknowledge
         self._notice = notice
         self._waiting: deque[_Waiting] = deque()
+        self._kept = Batch()  # what of batches given up goes with the next one
+        self._untold = 0  # lines given up, without a line in the store that says so: the relay must not forget them
         self._more = asyncio.Event()
         self._ending = asyncio.Event()
 
     @property
-    def full(self) -> bool:
-        """Whether more waits than should."""
-        rows = sum(waiting.rows for waiting in self._waiting)
-        return rows > MAX_ROWS or sum(waiting.size for waiting in self._waiting) > MAX_BYTES
+    def behind(self) -> bool:
+        """Whether more waits than should for a store that works."""
+        return self.failing is None and self._over(SLOW_ROWS, SLOW_BYTES)
 
-    def put(self, batch: Batch, acknowledge: bytes) -> None:
-        """Put a batch in line. While the store fails the oldest make room."""
+    def put(self, batch: Batch, acknowledge: bytes, tells: int = 0) -> None:
+        """Put a batch in line, which says that so many lines were given up. While the store fails others make room."""
+        if self._kept:
+            kept, self._kept = self._kept, Batch()
+            batch = Batch(
+                list(dict.fromkeys(kept.connections + batch.connections)),
+                list(dict.fromkeys(kept.events + batch.events)),
+                kept.bodies + batch.bodies,
+                batch.tools,
+            )
         if not batch:
-            if not self._waiting:
+            if self._waiting:
+                self._waiting[-1].acknowledge = acknowledge  # what made no rows is safe with those before it
+            else:
                 self._acknowledge(acknowledge)
             return
-        self._waiting.append(_Waiting(batch, acknowledge))
+        self._waiting.append(_Waiting(batch, acknowledge, tells))
         self._more.set()
-        while self.failing is not None and len(self._waiting) > 1 and self.full:
-            oldest = self._waiting.popleft()
-            self.lost += len(oldest.batch.events)
-            self._acknowledge(oldest.acknowledge)  # it is counted here: the relay must not count it again
+        while self.failing is not None and len(self._waiting) > 2 and self._over(MAX_ROWS, MAX_BYTES):
+            self._lose(1)
+
+    def give_up(self) -> None:
+        """Lose what waits but for the batch that may be written just now: no time is left for it."""
+        while len(self._waiting) > 1:
+            self._lose(1)
+
+    def _over(self, rows: int, size: int) -> bool:
+        waiting = self._waiting
+        return sum(each.rows for each in waiting) > rows or sum(each.size for each in waiting) > size
+
+    def _lose(self, place: int) -> None:
+        """Give up a batch. The first one is never it: it may be on its way into the store.
+
+        Lines that are stored already get their last state with the next batch, and connections theirs.
+        """
+        waiting = self._waiting[place]
+        del self._waiting[place]
+        batch = waiting.batch
+        self._kept.connections += batch.connections
+        self._kept.events += [event for event in batch.events if event.pk]
+        self._kept.bodies += [body for body in batch.bodies if body.event.pk]
+        moments = [event.at_us for event in batch.events if not event.pk]
+        self._untold += len(moments)
+        self.lost += len(moments) + waiting.tells
+        if self.lost_us != (0, 0):
+            moments += self.lost_us
+        self.lost_us = (min(moments, default=0), max(moments, default=0))
 
     def end(self) -> None:
         """Say that nothing more comes: `run` returns when the rest is written, or cannot be."""
@@ -135,7 +178,9 @@ class Spool:
             if self.failing is not None:
                 self.failing = None
                 self._notice(f"records are written again; {self.lost} lines were lost")
-            self._acknowledge(first.acknowledge)
+            self._untold -= first.tells
+            if not self._untold:
+                self._acknowledge(first.acknowledge)
             self._written(first.batch)
 
     async def _fail(self, error: StoreError, retry: float) -> bool:
@@ -202,6 +247,7 @@ class Recorder(asyncio.Protocol):
         self._max_size = max_size  # None: any
         self._notice = notice
         self._stopped = asyncio.Event()  # nothing more will come
+        self._stop_by: float | None = None  # monotonic seconds, where the relay says when it ends this process
         self._decoder = Decoder()
         self._streams: dict[int, Stream] = {}
         self._records = 0
@@ -310,6 +356,8 @@ class Recorder(asyncio.Protocol):
         elif record.kind == Kind.PACE:
             self.overhead_us = COUNT.unpack(record.payload)[1] / 1000
         elif record.kind == Kind.STOP:
+            if record.payload:
+                self._stop_by = MOMENT.unpack(record.payload)[0] / 1e9
             self._stopped.set()
 
     def _tell_idle(self, at_ns: int) -> None:
@@ -352,17 +400,22 @@ class Recorder(asyncio.Protocol):
         self._collect()
         self.spool.end()
         tending.cancel()
+        if self._stop_by is not None:
+            await asyncio.wait([spooling], timeout=max(0, self._stop_by - LAST_WORD - time.monotonic()))
+            if not spooling.done():
+                self.spool.give_up()
+                self._collect()
         await spooling
 
     def _collect(self) -> None:
         """Put what is new in line for the store, and read on only while the store keeps up."""
-        if self.spool.lost and self.spool.failing is None:
-            lost, self.spool.lost = self.spool.lost, 0
-            now_us = self._now_us()
-            self._tracker.dropped(lost, 0, now_us, now_us, "the store could not be written")
+        lost = self.spool.lost if self.spool.failing is None else 0
+        if lost:
+            self._tracker.dropped(lost, 0, *self.spool.lost_us, "the store could not be written")
+            self.spool.lost, self.spool.lost_us = 0, (0, 0)
         acknowledge = encode(0, Kind.ACK, time.monotonic_ns(), COUNT.pack(self._records, self._bytes))
-        self.spool.put(self._tracker.take(), acknowledge)
-        pause = self.spool.failing is None and self.spool.full
+        self.spool.put(self._tracker.take(), acknowledge, lost)
+        pause = self.spool.behind
         if pause != self._paused and self._transport is not None:
             self._paused = pause
             (self._transport.pause_reading if pause else self._transport.resume_reading)()

@@ -74,9 +74,13 @@ class Tap:
         """Send a signal and return the exit status."""
         self.process.send_signal(signum)
         status = self.process.wait(PATIENCE)
+        self.join()
+        return status
+
+    def join(self) -> None:
+        """Wait for the last lines of a tap that has ended."""
         for thread in self._threads:
             thread.join(PATIENCE)
-        return status
 
     def rows(self, query: str) -> list[dict[str, Any]]:
         """Return the rows of a query on the recording, read with SQLite alone."""

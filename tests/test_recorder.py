@@ -85,3 +85,75 @@ def test_a_store_that_fails_is_tended_later(caplog: pytest.LogCaptureFixture) ->
         run(work())
     assert "the store cannot be tended: disk full" in caplog.text
     assert "the store is not tended for a while" in caplog.text
+
+
+class Failing:
+    """A store that writes nothing until it is told to, and remembers what it wrote."""
+
+    def __init__(self) -> None:
+        self.tried = asyncio.Event()
+        self.broken = True
+        self.batches: list[Batch] = []
+
+    async def write(self, batch: Batch) -> None:
+        for number, each in enumerate(batch.events):
+            each.pk = each.pk or 100 * len(self.batches) + number + 1
+        self.tried.set()
+        if self.broken:
+            raise StoreError("disk full")
+        self.batches.append(batch)
+
+
+def test_what_a_failing_store_has_no_room_for_is_counted_and_not_acknowledged_before_that_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recorder, "MAX_ROWS", 4)
+    monkeypatch.setattr(recorder, "RETRY_FIRST", 0.001)
+    monkeypatch.setattr(recorder, "RETRY_MOST", 0.001)
+
+    async def work() -> None:
+        store = Failing()
+        said: list[bytes] = []
+        spool = recorder.Spool(store, written=lambda _: None, acknowledge=said.append, notice=lambda _: None)  # type: ignore[arg-type]
+        running = asyncio.create_task(spool.run())
+        one, other = connection(), connection()
+        call = event(one, at_us=T0)
+        spool.put(Batch([one], [call]), b"1")
+        await store.tried.wait()
+        while spool.failing is None:
+            await asyncio.sleep(0)
+        spool.put(Batch([one], [call]), b"2")  # its answer
+        spool.put(Batch([other], [event(other, at_us=T0 + n) for n in (7, 5, 9)]), b"3")
+        assert spool.lost == 0  # the answer made room, and goes with what comes next
+        spool.put(Batch([one], [event(one, at_us=T0 + 20)]), b"4")
+        assert (spool.lost, spool.lost_us) == (3, (T0 + 5, T0 + 9))
+        store.broken = False
+        while len(store.batches) < 2:
+            await asyncio.sleep(0)
+        lost, spool.lost = spool.lost, 0
+        spool.put(Batch([], [event(one, at_us=T0 + 30)]), b"5", lost)
+        spool.end()
+        await running
+        assert said == [b"5"]  # with the line that says so
+        assert store.batches[-1].connections == [one, other]
+        assert [each.at_us for each in store.batches[-1].events if each is call] == [T0]
+        assert len({id(each) for batch in store.batches for each in batch.events}) == 3
+
+    run(work())
+
+
+def test_at_the_end_of_the_time_for_a_stop_what_waits_is_given_up() -> None:
+    async def work() -> None:
+        store = Failing()
+        store.broken = False
+        spool = recorder.Spool(store, written=lambda _: None, acknowledge=lambda _: None, notice=lambda _: None)  # type: ignore[arg-type]
+        one = connection()
+        for number in range(5):
+            spool.put(Batch([one], [event(one, at_us=T0 + number)]), b"")
+        spool.give_up()
+        assert (spool.lost, spool.lost_us) == (4, (T0 + 1, T0 + 4))
+        spool.end()
+        await spool.run()
+        assert [each.at_us for batch in store.batches for each in batch.events] == [T0]
+
+    run(work())

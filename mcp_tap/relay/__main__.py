@@ -30,7 +30,7 @@ from mcp_tap.relay.recorder_process import RecorderProcess, default_argv
 from mcp_tap.relay.sockets import SocketFile, listener_tls, listening_sockets
 from mcp_tap.relay.streams import Streams
 
-#: Seconds kept for the recorder's last flush.
+#: Seconds kept for the recorder's last flush, however long the drain takes.
 FLUSH: Final = 2.0
 
 
@@ -123,12 +123,15 @@ async def _relay(
         for line in notices(settings):
             say(line)
         await signals.stop.wait()
+    stop_by = asyncio.get_running_loop().time() + settings.proxy.drain + FLUSH
     for listener, _ in listeners:
         listener.close()
     drained = await signals.unless_hurried(streams.drain(settings.proxy.drain))
     if not drained:
         streams.abort()
-    await recorder.stop(FLUSH)
+    # what the drain did not need of its time the recorder may have: under load it is behind
+    left = stop_by - asyncio.get_running_loop().time()
+    await recorder.stop(max(FLUSH, left) if drained else FLUSH)
     return 0 if drained else 130
 
 

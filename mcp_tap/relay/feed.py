@@ -215,6 +215,22 @@ class Channel:
         while self._told and self._told[0][0] <= records:
             self._told.popleft()
 
+    @property
+    def unrecorded(self) -> int:
+        """How many records are not known to be safe in the store: they wait, or were given to a recorder."""
+        return len(self._queue) + self._sent_records - self._acked[0]
+
+    def give_up(self, at_ns: int, why: str) -> None:
+        """Lose what waits, and put in its place how much that is: there is no time left for more."""
+        missed = _Missed()
+        for _, kind, seen_ns, payload in self._queue:
+            missed.add(1, len(payload), seen_ns)
+            missed.add(*_said(kind, payload, seen_ns))
+        self._queue.clear()
+        self._waiting, self._per_stream = 0, None
+        if missed.records:
+            self._append(0, _GAP, at_ns, missed.payload(why))
+
     async def drained(self) -> None:
         """Wait until the socket has taken everything, or there is no recorder."""
         while self._sock is not None and (self._queue or self._sending):
@@ -277,11 +293,8 @@ class Channel:
                 self._per_stream[stream] -= step
             if kind == _CLOSED:
                 self._opens.pop(stream, None)
-            elif kind == _LOST:
-                self._told.append((self._sent_records + records, *COUNT.unpack(payload), at_ns))
-            elif kind == _GAP:
-                gap = json.loads(payload)
-                self._told.append((self._sent_records + records, gap["records"], gap["bytes"], gap["from_ns"]))
+            elif kind in (_LOST, _GAP):
+                self._told.append((self._sent_records + records, *_said(kind, payload, at_ns)))
         self._waiting -= size
         self._last_ns = at_ns
         self._sent_records += records
@@ -310,6 +323,16 @@ class _Missed:
             {"records": self.records, "bytes": self.bytes, "from_ns": self.from_ns, "to_ns": self.to_ns, "why": why},
             separators=(",", ":"),
         ).encode()
+
+
+def _said(kind: int, payload: bytes, at_ns: int) -> tuple[int, int, int]:
+    """Return what a LOST or GAP says, nothing for any other kind: records, bytes, since when."""
+    if kind == _LOST:
+        return (*COUNT.unpack(payload), at_ns)
+    if kind == _GAP:
+        gap = json.loads(payload)
+        return gap["records"], gap["bytes"], gap["from_ns"]
+    return 0, 0, at_ns
 
 
 def _resumed(opening: bytes) -> bytes:

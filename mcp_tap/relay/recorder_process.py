@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from mcp_tap.channel import COUNT, Decoder, Kind, Record
+from mcp_tap.channel import COUNT, MOMENT, Decoder, Kind, Record
 from mcp_tap.config import Settings
 from mcp_tap.errors import TapError
 from mcp_tap.relay.feed import Channel
@@ -20,6 +21,8 @@ from mcp_tap.relay.feed import Channel
 #: Seconds between the death of a recorder and its next start; doubled by every death before READY.
 BACK_OFF_FIRST: Final = 0.1
 BACK_OFF_MOST: Final = 5.0
+#: Part of the time for a stop in which the recorder is given what waits for it; in the rest it has to write that.
+GIVEN: Final = 0.6
 #: Seconds that a recorder may take to exit once its channel has ended.
 EXIT_AFTER_END: Final = 2.0
 
@@ -81,20 +84,32 @@ class RecorderProcess:
         self._keeping = asyncio.get_running_loop().create_task(self._keep(life))
 
     async def stop(self, seconds: float) -> None:
-        """Ask the recorder to write everything out and exit, and give it so many seconds for both."""
+        """Ask the recorder to write everything out and exit, and give it so many seconds for both.
+
+        What it cannot be given in time is counted in the record, and what it could not write is said.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.wait([self._keeping])
+            if self._life is None or self._life.ended.is_set():
+                with contextlib.suppress(OSError):
+                    self._begin()  # the last one has died: what waits since then needs another
         if self._life is not None:
-            self._channel.put(0, Kind.STOP, time.monotonic_ns())
+            by = MOMENT.pack(time.monotonic_ns() + int(seconds * 1e9))
+            self._channel.put(0, Kind.STOP, time.monotonic_ns(), by)
             try:
-                async with asyncio.timeout(seconds):
+                async with asyncio.timeout(seconds * GIVEN):
+                    await asyncio.shield(self._life.ready)
                     await self._channel.drained()
             except TimeoutError:
-                pass
+                now = time.monotonic_ns()
+                self._channel.give_up(now, "the tap was stopped before it could be recorded")
+                self._channel.put(0, Kind.STOP, now, by)
             await self._life.end(deadline - loop.time())
+        if self._channel.unrecorded:
+            self._say(f"error: the last {self._channel.unrecorded} pieces of traffic were not recorded")
         os.close(self._settings)
 
     def _begin(self) -> _Life:
@@ -208,6 +223,8 @@ class _Life:
             if loop.time() >= deadline:
                 self._child.kill()
             await asyncio.sleep(0.01)
+        if not self.ended.is_set():
+            self._readable()  # the last that it said may still be there
         if not self.ended.is_set():
             self._end()
         self._sock.close()
