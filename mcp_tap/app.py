@@ -7,6 +7,7 @@ alone, on a recording that is there already.
 from __future__ import annotations
 
 import asyncio
+import gc
 import contextlib
 import errno
 import logging
@@ -58,6 +59,10 @@ MAX_CONTINUED: Final = 10_000
 #: Where the two processes want the same core, the relay goes first: a record may wait, a byte may not.
 NICE: Final = 10
 
+#: Objects made and not yet gone before Python looks for cycles among them. Rows wait for their batch by the thousand and
+#: are in no cycle: with the default of 700 the search took a twentieth of the recorder's time under load.
+COLLECT_AFTER: Final = 50_000
+
 #: Seconds that the start-up lines wait for a server to answer.
 FIRST_LOOK: Final = 0.5
 
@@ -78,6 +83,8 @@ def main(arguments: Sequence[str]) -> int:
         logging.getLogger(name).setLevel(logging.WARNING)
     channel = socket.socket(fileno=channel_fd)
     channel.setblocking(False)
+    gc.freeze()  # what was imported stays
+    gc.set_threshold(COLLECT_AFTER, 20, 20)
     return uvloop.run(_record(settings, channel, socket.socket(fileno=desk_fd)))
 
 
