@@ -7,9 +7,9 @@ alone, on a recording that is there already.
 from __future__ import annotations
 
 import asyncio
-import gc
 import contextlib
 import errno
+import gc
 import logging
 import os
 import signal
@@ -59,8 +59,8 @@ MAX_CONTINUED: Final = 10_000
 #: Where the two processes want the same core, the relay goes first: a record may wait, a byte may not.
 NICE: Final = 10
 
-#: Objects made and not yet gone before Python looks for cycles among them. Rows wait for their batch by the thousand and
-#: are in no cycle: with the default of 700 the search took a twentieth of the recorder's time under load.
+#: Objects made and not yet gone before Python looks for cycles among them. Rows wait for their batch by the thousand
+#: and are in no cycle: with the default of 700 the search took a twentieth of the recorder's time under load.
 COLLECT_AFTER: Final = 50_000
 
 #: Seconds that the start-up lines wait for a server to answer.
