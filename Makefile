@@ -11,7 +11,7 @@
 #   make fuzz             a million strange conversations                              (ARGS="--inputs N --seed S")
 #   make browser          installs what the tests in a browser need, where the system lets it
 #   make screenshots      the pages as pictures, two of them in docs/images
-#   make bench            what the tap costs beside a direct connection
+#   make bench            what the tap costs beside other proxies: docs/performance.md (ARGS=--quick, ARGS="--only json")
 #   make bench-desk       how long the pages take on a month of a million lines        (ARGS="--only tools")
 #   make bench-growth     how cost grows, up to ten million lines                      (ARGS="--events 200000")
 #   make bench-beside     what an open page costs the traffic
@@ -87,8 +87,8 @@ audit: setup
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --group audit
 	$(BIN)/python -m tests.audit $(ARGS)
 
-bench: setup
-	$(BIN)/python -m benchmarks.overhead $(ARGS)
+bench: setup sdk
+	$(BIN)/python -m benchmarks $(ARGS)
 
 bench-desk: setup
 	$(BIN)/python -m benchmarks.desk $(ARGS)

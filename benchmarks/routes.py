@@ -29,6 +29,13 @@ QUIET_SECONDS: Final = 0.25
 QUIET_TIMES: Final = 3
 
 
+class Server(NamedTuple):
+    """A server that runs: its port on this machine, and its process."""
+
+    port: int
+    pid: int
+
+
 class Place(NamedTuple):
     """Where a route is laid: it listens on ``port`` and leads to the server on ``upstream``, both on this machine."""
 
@@ -43,38 +50,38 @@ class Place(NamedTuple):
 
 
 class Route(NamedTuple):
-    """One row of the table. ``command`` is None where nothing stands between."""
+    """One row of the table. ``parts`` are the processes that are measured, as `Way.parts` names them."""
 
     name: str
     program: Callable[[], str | None]  # what it needs; None where that is missing
-    command: Callable[[str, Place], list[str]] | None
+    command: Callable[[str, Place], list[str]] | None  # None where nothing stands between
+    parts: tuple[str, ...] = ("proxy",)
+
+    @property
+    def records(self) -> bool:
+        """Whether it keeps a record of what passes."""
+        return "recorder" in self.parts
 
 
 class Way:
-    """A route that is laid: ``parts`` are the processes that are measured, by name."""
+    """A route that is laid."""
 
-    def __init__(self, name: str, place: Place, process: subprocess.Popen[Any] | None, server: int) -> None:
-        self.name = name
+    def __init__(self, route: Route, place: Place, process: subprocess.Popen[bytes] | None, server: Server) -> None:
+        self.route = route
         self.port = place.port
+        self.server = server
         self.store = place.folder / f"{place.port}.db"
         self._process = process
-        self._server = server
-
-    @property
-    def is_tap(self) -> bool:
-        """Whether it records."""
-        return self.store.exists()
 
     @property
     def parts(self) -> dict[str, list[int]]:
-        """The processes under test: the relay and the recorder, all that a proxy has started, else the server."""
+        """The processes under test: relay and recorder of the tap, all that a proxy has started, else the server."""
         if self._process is None:
-            return {"server": [self._server]}
-        if self.name == NOT_RECORDING:
-            return {"relay": [self._process.pid]}
-        if self.is_tap:
-            return {"relay": [self._process.pid], "recorder": children(self._process.pid)}
-        return {"proxy": family(self._process.pid)}
+            return {"server": [self.server.pid]}
+        if self.route.parts == ("proxy",):
+            return {"proxy": family(self._process.pid)}
+        parts = {"relay": [self._process.pid]}
+        return parts | {"recorder": children(self._process.pid)} if self.route.records else parts
 
     def cpu_us(self) -> dict[str, float]:
         """Return the CPU time of each part so far, in µs."""
@@ -82,7 +89,7 @@ class Way:
 
     def settle(self) -> None:
         """Wait until the recorder has written what it was given: its CPU belongs to what was measured."""
-        if not self.is_tap:
+        if not self.route.records:
             return
         quiet, deadline, last = 0, time.monotonic() + 2 * PATIENCE, cpu_us(self.parts["recorder"])
         while quiet < QUIET_TIMES and time.monotonic() < deadline:
@@ -113,17 +120,16 @@ class Way:
 
 
 @contextlib.contextmanager
-def laid(route: Route, upstream: int, server: int, folder: Path) -> Iterator[Way]:
-    """Lay a route to the server on a port, whose process is ``server``, and stop it at the end."""
-    process, place = None, Place(upstream, upstream, folder)
+def laid(route: Route, server: Server, folder: Path) -> Iterator[Way]:
+    """Lay a route to a server, and stop it at the end."""
+    process, place = None, Place(server.port, server.port, folder)
     if route.command is not None:
-        process, place = spawned(route, upstream, folder)
-    way = Way(route.name, place, process, server)
+        process, place = spawned(route, server.port, folder)
+    way = Way(route, place, process, server)
     try:
         wait_for(place.port)
-        if route.name == NOT_RECORDING or route in TAPS:
-            assert process is not None
-            wait_until(lambda: children(process.pid) and (route not in TAPS or way.is_tap), route.name)
+        if route.records:
+            wait_until(lambda: way.parts["recorder"] and way.store.exists(), f"the recorder of {route.name}")
             way.settle()
         yield way
     finally:
@@ -191,7 +197,7 @@ def _not_recording(python: str, place: Place) -> list[str]:
     return [python, "-m", "benchmarks.sink", str(place.port), str(place.upstream)]
 
 
-NGINX: Final = """
+NGINX_CONF: Final = """
 worker_processes 1; daemon off; pid {folder}/nginx-{port}.pid; error_log /dev/null; worker_rlimit_nofile 32768;
 events {{ worker_connections 30000; }}
 http {{
@@ -203,13 +209,13 @@ http {{
     listen 127.0.0.1:{port} backlog=4096;
     location / {{
       proxy_pass http://server; proxy_http_version 1.1; proxy_set_header Connection "";
-      proxy_buffering off; proxy_read_timeout 1h;
+      proxy_set_header Host $http_host; proxy_buffering off; proxy_read_timeout 1h;
     }}
   }}
 }}
 """
 
-HAPROXY: Final = """
+HAPROXY_CONF: Final = """
 global
   nbthread 1
   maxconn 8000
@@ -234,11 +240,11 @@ def _configured(text: str, place: Place, name: str) -> str:
 
 
 def _nginx(program: str, place: Place) -> list[str]:
-    return [program, "-p", str(place.folder), "-c", _configured(NGINX, place, "nginx")]
+    return [program, "-p", str(place.folder), "-c", _configured(NGINX_CONF, place, "nginx")]
 
 
 def _haproxy(program: str, place: Place) -> list[str]:
-    return [program, "-db", "-q", "-f", _configured(HAPROXY, place, "haproxy")]
+    return [program, "-db", "-q", "-f", _configured(HAPROXY_CONF, place, "haproxy")]
 
 
 def _mitmproxy(program: str, place: Place) -> list[str]:
@@ -281,16 +287,12 @@ def _python() -> str:
     return sys.executable
 
 
-NOT_RECORDING: Final = "tap, not recording"
-
-DIRECT: Final = Route("direct", _python, None)
-REFERENCES: Final = (
-    Route("nginx", partial(programs.package, "nginx"), _nginx),
-    Route("haproxy", partial(programs.package, "haproxy"), _haproxy),
-)
-RELAY: Final = Route(NOT_RECORDING, _python, _not_recording)
-TAP: Final = Route("tap", _python, _tap("redacted"))
-TAPS: Final = (Route("tap, without bodies", _python, _tap("none")), TAP)
+DIRECT: Final = Route("direct", _python, None, ("server",))
+NGINX: Final = Route("nginx", partial(programs.package, "nginx"), _nginx)
+HAPROXY: Final = Route("haproxy", partial(programs.package, "haproxy"), _haproxy)
+RELAY: Final = Route("tap, not recording", _python, _not_recording, ("relay",))
+BARE: Final = Route("tap, without bodies", _python, _tap("none"), ("relay", "recorder"))
+TAP: Final = Route("tap", _python, _tap("redacted"), ("relay", "recorder"))
 PEERS: Final = (
     Route("mitmproxy", partial(programs.pinned, "mitmproxy"), _mitmproxy),
     Route("FastMCP's proxy", partial(programs.pinned, "fastmcp"), _fastmcp("each")),
@@ -298,4 +300,4 @@ PEERS: Final = (
     Route("mcp-proxy", partial(programs.pinned, "mcp-proxy"), _mcp_proxy),
     *(Route(name, partial(programs.command, name), _named) for name in programs.NAMED),
 )
-ROUTES: Final = (DIRECT, *REFERENCES, RELAY, *TAPS, *PEERS)
+ROUTES: Final = (DIRECT, NGINX, HAPROXY, RELAY, BARE, TAP, *PEERS)

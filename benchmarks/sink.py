@@ -14,7 +14,7 @@ import uvloop
 
 from mcp_tap.channel import Kind, encode
 from mcp_tap.config import Address, Admin, Proxy, Settings, Upstream
-from mcp_tap.relay.__main__ import raise_file_limit, run
+from mcp_tap.relay.__main__ import run
 
 
 def swallow(channel_fd: int) -> None:
@@ -27,7 +27,6 @@ def swallow(channel_fd: int) -> None:
 
 def main(port: int, upstream: int) -> int:
     """Relay until SIGTERM."""
-    raise_file_limit()
     url = f"http://127.0.0.1:{upstream}/mcp"
     proxy = Proxy(Upstream(url, "http", "127.0.0.1", upstream, "/mcp"), Address("127.0.0.1", port))
     settings = Settings(proxy, Admin(Address("127.0.0.1", 0)), format="none")

@@ -5,8 +5,9 @@ millisecond and prints one JSON line: events, errors, and how long after it was 
 and the 99th percentile and at most. With ``--large N`` a result of N bytes passes on another connection meanwhile,
 every so many seconds (``--every``), read by a process of its own.
 
-``python -m benchmarks.streams idle PORT --streams 1000`` opens streams on which nothing happens, prints a line when all
-are open, closes them when it is given a line, and so on until it is given none.
+``python -m benchmarks.streams idle PORT --streams 1000`` opens streams on which nothing happens, one of each session,
+prints a line when all are open, closes them and ends the sessions when it is given a line, and so on until it is given
+none.
 """
 
 from __future__ import annotations
@@ -128,12 +129,11 @@ AT_ONCE: Final = 100
 async def idle(port: int, streams: int) -> None:
     """Open and close streams as the lines of standard input say."""
     loop = asyncio.get_running_loop()
-    first = 0
     while True:
         opened = asyncio.Semaphore(0)
         clients = []
         for number in range(streams):
-            client = Idle(first + number, opened)
+            client = Idle(number, opened)
             await loop.create_connection(partial(_same, client), "127.0.0.1", port)
             clients.append(client)
             if number % AT_ONCE == AT_ONCE - 1 or number == streams - 1:
@@ -144,10 +144,23 @@ async def idle(port: int, streams: int) -> None:
         for client in clients:
             client.transport.close()
         await asyncio.wait([client.closed for client in clients])
+        await _end_sessions(port, streams)
         print("closed", flush=True)
         if not more or not await asyncio.to_thread(sys.stdin.readline):
             return
-        first += streams
+
+
+async def _end_sessions(port: int, sessions: int) -> None:
+    """Say of every session that it is over, as clients do that are done."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for number in range(sessions):
+        writer.write(
+            b"DELETE /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\nMCP-Protocol-Version: 2025-11-25\r\n"
+            b"Mcp-Session-Id: idle-%d\r\n\r\n" % number
+        )
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0]))
+    writer.close()
 
 
 if __name__ == "__main__":
