@@ -189,7 +189,7 @@ class Ledger:
 
     def body(self, event: Event, side: Side, data: bytes, secrets: Secrets) -> None:
         """Keep a body as far as the settings allow."""
-        masked = self._redactor.body(data, secrets)
+        masked = self._redactor.body(data, secrets, is_json=True)  # it was read as JSON-RPC
         if masked is None:
             return
         if masked.codec is _CUT:

@@ -191,6 +191,7 @@ class Redactor:
         self.screen = Screen(self._words, NOT_WORDS)
         self._headers = frozenset({*HEADERS, *rules.headers, *(("mcp-session-id",) if ids else ())})
         self.patterns = [Rule("pattern", re.compile(pattern), group=0) for pattern in rules.patterns]
+        self._has_patterns = bool(self.patterns)
         #: Whether rule (a) names a key. The same few keys come again and again.
         self.lists = lru_cache(_KEYS_KEPT)(self._lists)
 
@@ -258,12 +259,9 @@ class Redactor:
 
     def _may_match(self, data: bytes, secrets: Secrets, *, full: bool) -> bool:
         """Whether anything in JSON, or in a short text, can match: false is certain, true is not."""
-        for needle in secrets.needles:
-            if data.find(needle) >= 0:
-                return True
-        if full:
-            return bool(secrets.needles) and b"\\u00" in data
-        return bool(self.patterns) or self.screen.looks(data) or self.screen.keys(data)
+        if secrets.needles and _recurs(data, secrets.needles, escaped=full):
+            return True
+        return not full and (self._has_patterns or self.screen.may_match(data))
 
     def _lists(self, key: str) -> bool:
         plain = _plain_key(key)
@@ -477,6 +475,11 @@ def _unescaped(content: str) -> str:
         whole = _HALF_ESCAPE.sub("", content)
         return _UNICODE_ESCAPE.sub(lambda match: chr(int(match[1], 16)), whole).replace('\\"', '"')
     return text
+
+
+def _recurs(data: bytes, needles: tuple[bytes, ...], *, escaped: bool) -> bool:
+    """Whether rule (d) can find anything; ``escaped``: behind an escape, too."""
+    return any(data.find(needle) >= 0 for needle in needles) or (escaped and b"\\u00" in data)
 
 
 def _is_json(data: bytes) -> bool:

@@ -42,9 +42,11 @@ _ESCAPED: Final = re.compile(rb"\\u00[2-7]").search
 _PLAIN: Final = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ'=", b'abcdefghijklmnopqrstuvwxyz":')
 _BETWEEN: Final = b"-_ \t\r\n\\"
 
-#: How much of a word's end is compared, in letters: what first, and what of those keys that pass it.
-_FIRST: Final = 3
+#: How many letters of a word's end are compared.
 _LAST: Final = 5
+
+#: How many of them a character at a time, in keys that may have anything between their letters.
+_FIRST: Final = 3
 
 
 class Screen:
@@ -60,12 +62,14 @@ class Screen:
         self._end = itemgetter(slice(-length, None))
         self._ends = frozenset(map(self._end, self._words))
         end = _end_pattern(self._ends, length, _SEPARATORS, last=_NO_BACKSLASH)
-        first = _first_pattern(self._ends, min(_FIRST, length))
-        # A key and its colon; the same inside a string, where the quote is escaped; and what is not worth a pattern:
-        # something between the quote and the colon, or two backslashes and more.
+        first = _sieve(self._ends, min(_FIRST, length), _SEPARATORS, last=_NO_BACKSLASH)
+        # Most keys are none already by what their last characters are. Of the others: a key and its colon; the same
+        # inside a string, where the quote is escaped; and what is not worth a pattern: something between the quote and
+        # the colon, or two backslashes and more.
         self._key = re.compile(
-            rb""":(?:(?<=%b["']:)(?<=(?:%b)["']:)|(?<=[-_ \t\r\n\\]:)"""
-            rb"""|(?<=\\["']:)(?:(?<=%b\\["']:)(?<=(?:%b)\\["']:)|(?<=\\\\["']:)))""" % (first, end, first, end),
+            rb""":(?<=%b["'\-_ \t\r\n\\]:)(?:(?<=%b["']:)(?<=(?:%b)["']:)|(?<=[-_ \t\r\n\\]:)"""
+            rb"""|(?<=\\["']:)(?:(?<=%b\\["']:)(?<=(?:%b)\\["']:)|(?<=\\\\["']:)))"""
+            % (_sieve(self._ends, length, _ANYTHING, last=_ANYTHING), first, end, first, end),
             re.DOTALL,
         ).search
         # A parameter of a URL or a form, or a quoted key with an equals sign.
@@ -73,6 +77,10 @@ class Screen:
         self._assigned = re.compile(
             rb"""=(?:(?<=(?:%b)=)|(?<=["']=)|(?<=["'\s][ \t\r\n\\]=))""" % end, re.DOTALL
         ).search
+
+    def may_match(self, data: bytes) -> bool:
+        """Whether any rule can match."""
+        return self.looks(data) or (self._key(data) is not None and self.keys(data))
 
     def looks(self, data: bytes) -> bool:
         """Whether a credential can be told by its looks, or a parameter by its name, or an escape hides something."""
@@ -93,7 +101,7 @@ class Screen:
 
     def keys(self, data: bytes) -> bool:
         """Whether rule (a) can find a key: the text before a colon ends with a listed word."""
-        if not self._key(data) and (0x3D not in data or not self._assigned(data)):
+        if not (self._key(data) or (0x3D in data and self._assigned(data))):
             return False
         ends = data.translate(_PLAIN, _BETWEEN).split(b'":')[:-1]
         if self._ends.isdisjoint(map(self._end, ends)):
@@ -106,6 +114,7 @@ class Screen:
 
 _SEPARATORS: Final = rb"\-_ \t\r\n\\"
 _NO_BACKSLASH: Final = rb"\-_ \t\r\n"
+_ANYTHING: Final = rb"\"'\-_ \t\r\n\\"
 
 
 def _end_pattern(ends: Iterable[bytes], width: int, separators: bytes, *, last: bytes) -> bytes:
@@ -113,13 +122,13 @@ def _end_pattern(ends: Iterable[bytes], width: int, separators: bytes, *, last: 
     return _either(set(ends)) + b"|" + _separated(set(ends), width, separators, last)
 
 
-def _first_pattern(ends: Iterable[bytes], width: int) -> bytes:
-    """Return a choice of characters for each of the last ones: a wider sieve, and cheaper than the alternatives."""
+def _sieve(ends: Iterable[bytes], width: int, separators: bytes, *, last: bytes) -> bytes:
+    """Return a choice of characters for each of the last ones: cheaper than the alternatives, and lets more pass."""
     sieve = b""
     for left in range(width, 0, -1):
         # with separators behind it a character may be any of those that follow in the word
         letters = {end[-at:][:1] for end in ends for at in range(1, left + 1)}
-        sieve += _choice(letters, _SEPARATORS if left > 1 else _NO_BACKSLASH)
+        sieve += _choice(letters, separators if left > 1 else last)
     return sieve
 
 

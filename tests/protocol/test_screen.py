@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mcp_tap.config import Redact
 from mcp_tap.model import Codec
+from mcp_tap.protocol import jsonrpc
 from mcp_tap.protocol.redact import NONE, NOT_WORDS, RULES, WORDS, Masked, Redactor, Secrets
 from mcp_tap.protocol.screen import Screen
 from tests.protocol.test_redact import LOOKS, bearer, secret_part
@@ -220,6 +221,20 @@ def test_both_ways_cut_alike(data: bytes, limit: int, rules: str) -> None:
     # Once anything in it matches, the beginning of a body is taken for prose, too: `password: x` in a string.
     if quick != slow and whole.codec is not Codec.TEXT:
         assert quick.masked == whole.masked == 0
+
+
+@given(bodies(), st.lists(st.tuples(st.integers(0, 500), st.sampled_from(b'"{}[],:\\\x00\xff1e \n')), max_size=3))
+@example(b'{"result":\xff}', [])
+@example(b'{"result":1}{}', [])
+@example(b'{"result":"\xff","error":1}', [])
+def test_what_was_read_as_json_rpc_is_json(data: bytes, changes: list[tuple[int, int]]) -> None:
+    changed = bytearray(b'{"jsonrpc":"2.0","id":1,"result":%b}' % data)
+    for at, byte in changes:
+        changed[at % len(changed)] = byte
+    for envelope, text in jsonrpc.read(bytes(changed)):
+        if isinstance(envelope, jsonrpc.Envelope):
+            told = QUICK["default"].body(text, is_json=True)
+            assert told == QUICK["default"].body(text)
 
 
 @pytest.mark.parametrize(
