@@ -26,6 +26,7 @@ from benchmarks.recording import HOUR, month
 from benchmarks.traffic import Following, Traffic
 from mcp_tap.api.desk import Desk, Recording
 from mcp_tap.app import application
+from mcp_tap.model import Batch
 from mcp_tap.store import Paging, Writer, open_reader, open_writer
 from mcp_tap.store.filters import Filter
 from mcp_tap.store.rows import iso
@@ -180,6 +181,14 @@ _PAGES: Final[dict[str, tuple[str, int | None]]] = {
 }
 
 
+def _recording(events: int) -> Iterator[Batch]:
+    """Give a month in batches, with a hundred lines in a session."""
+    for batch in month(events=events + events // 20, sessions=max(3, events // 100), busy=0):
+        for event in batch.events:
+            event.peer = None  # of a line that belongs to a session its connection knows the address
+        yield batch
+
+
 async def database(events: int) -> Results:
     """A recording of a month that grows to so many lines, a hundred of them in a session."""
     folder = _ROOT / ".cache"
@@ -196,7 +205,7 @@ async def database(events: int) -> Results:
     async with writing() as (writer, path):
         clock, done, since, sessions = Clock(), 0, 0, 0
         clock.reset()
-        for batch in clock.made(month(events=events + events // 20, sessions=max(3, events // 100), busy=0)):
+        for batch in clock.made(_recording(events)):
             await writer.write(batch)
             done, since = done + len(batch.events), since + len(batch.events)
             sessions += sum(event.type == "session_start" for event in batch.events)

@@ -203,7 +203,8 @@ WHERE timeline.connection = ? ORDER BY timeline.seq LIMIT 5000
 """
 
 FACTS: Final = """
-SELECT (SELECT count(*) FROM timeline) AS events, (SELECT count(*) FROM connection) AS sessions,
+SELECT (SELECT count(*) FROM timeline WHERE pk > :counted) AS events, (SELECT count(*) FROM connection) AS sessions,
+    (SELECT coalesce(max(pk), 0) FROM timeline) AS last,
     (SELECT pruned_before FROM store) AS pruned_before,
     (SELECT min(time) FROM timeline) AS oldest, (SELECT max(time) FROM timeline) AS newest,
     max((SELECT coalesce(max(change), 0) FROM timeline), (SELECT coalesce(max(change), 0) FROM connection)) AS change

@@ -62,7 +62,7 @@ _PARTICIPANT: Final = """
 INSERT INTO participant (id, type, identifier, name, version, provider, created)
 VALUES (?, ?, ?, ?, ?, (SELECT pk FROM provider WHERE url = ?), ?) ON CONFLICT (type, identifier) DO NOTHING
 """
-TOOL_DEFINITION: Final = """
+_DEFINITION: Final = """
 INSERT INTO tool_definition (provider, name, hash, definition, first_seen)
 VALUES ((SELECT pk FROM provider WHERE url = ?), ?, ?, ?, ?) ON CONFLICT (provider, name, hash) DO NOTHING
 """
@@ -73,6 +73,8 @@ JOIN provider ON provider.pk = tool_definition.provider
 WHERE provider.url = ? AND tool_definition.name = ? AND tool_definition.hash = ?
 ON CONFLICT (definition, connection) DO UPDATE SET last_seen = excluded.last_seen, times = times + 1
 """
+#: What writes a row in every run, if all is there that is known to be.
+_SURE: Final = frozenset({CONNECTION_MOVED, TOOL_SEEN})
 
 
 def connection_values(connection: Connection, change: int) -> Values:
@@ -165,11 +167,6 @@ def _client(connection: Connection) -> str | None:
     return f"{connection.client_name}@{connection.client_version}"
 
 
-def definition_values(tool: ToolSeen) -> Values:
-    """Return the values of TOOL_DEFINITION."""
-    return (tool.connection.upstream, tool.name, tool.hash, tool.definition, iso(tool.at_us))
-
-
 def seen_values(tool: ToolSeen) -> Values:
     """Return the values of TOOL_SEEN."""
     at = iso(tool.at_us)
@@ -181,7 +178,7 @@ class Surroundings:
 
     def __init__(self, stored: set[tuple[str, str]]) -> None:
         self._stored = stored
-        self._rows: dict[str, list[Values]] = {_SESSION: [], _PROVIDER: [], _PARTICIPANT: []}
+        self._rows: dict[str, list[Values]] = {_SESSION: [], _PROVIDER: [], _PARTICIPANT: [], _DEFINITION: []}
         self.added: set[tuple[str, str]] = set()
 
     def add(self, connection: Connection) -> None:
@@ -198,6 +195,13 @@ class Surroundings:
             named = (connection.client_name, connection.client_version)
             self._rows[_PARTICIPANT].append((new_id("spt_", at_us), "mcp_client", client, *named, None, at))
 
+    def add_definition(self, tool: ToolSeen) -> None:
+        """Note a definition: it is told again with every list of tools."""
+        self.add(tool.connection)
+        if self._new("tool", f"{tool.connection.upstream} {tool.name} {tool.hash}"):
+            values = (tool.connection.upstream, tool.name, tool.hash, tool.definition, iso(tool.at_us))
+            self._rows[_DEFINITION].append(values)
+
     def statements(self) -> Statements:
         """Return what stores them."""
         return list(self._rows.items())
@@ -211,15 +215,15 @@ class Surroundings:
 
 
 def transaction(db: sqlite3.Connection, work: Statements) -> None:
-    """Run statements in one transaction, all of them or none."""
+    """Run statements in one transaction, all of them or none; raise IntegrityError where something stored is gone."""
     db.execute("BEGIN IMMEDIATE")
     try:
         cursor = db.cursor()
         for sql, rows in work:
             if rows:
                 cursor.executemany(sql, rows)
-                if sql is CONNECTION_MOVED and cursor.rowcount < len(rows):
-                    raise sqlite3.IntegrityError("a connection that was stored is gone")
+                if sql in _SURE and cursor.rowcount < len(rows):
+                    raise sqlite3.IntegrityError("what was stored is gone")
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:  # a full disk has already rolled it back

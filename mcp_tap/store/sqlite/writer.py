@@ -272,7 +272,7 @@ class Writer:
         spans = folding.spans_of(late)
         self._late |= spans
         for tool in batch.tools:
-            surroundings.add(tool.connection)
+            surroundings.add_definition(tool)
         if len(self._unsaved) < _REMEMBERED:
             self._unsaved |= connections
         return _Work(
@@ -282,7 +282,6 @@ class Writer:
                 (statements.CONNECTION_MOVED, moved),
                 *lines,
                 *body_statements(batch.bodies, first),
-                (statements.TOOL_DEFINITION, [statements.definition_values(tool) for tool in batch.tools]),
                 (statements.TOOL_SEEN, [statements.seen_values(tool) for tool in batch.tools]),
                 *folding.undone(spans),
             ],

@@ -387,3 +387,51 @@ def test_a_closed_reader_says_so(path: Path) -> None:
         await reader.close()
 
     run(work())
+
+
+def test_lines_are_counted_on_from_the_last_time(tmp_path: Path) -> None:
+    path, one = tmp_path / "tap.db", connection()
+
+    async def work() -> None:
+        async with writing(path) as writer, reading(path) as reader:
+            counts = []
+
+            async def count() -> None:
+                counts.append((await reader.facts())["events"])
+
+            await count()
+            await writer.write(Batch([one], [event(one, T0 + n) for n in range(20)]))
+            await count()
+            await writer.write(Batch([one], [event(one, T0 + 3600 * 1_000_000 + n) for n in range(3)]))
+            await count()
+            await count()
+            assert await writer.prune(T0 + 3600 * 1_000_000) == 20
+            await count()
+            await writer.write(Batch([one], [event(one, T0 + 3600 * 1_000_000)]))
+            await count()
+            assert counts == [0, 20, 23, 23, 3, 4]
+
+    run(work())
+
+
+def test_lines_are_counted_anew_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was written with an older number, or deleted without a mark, is seen then."""
+    path = tmp_path / "tap.db"
+    record(path, Batch(events=[event(None), event(None)]))
+
+    async def work() -> None:
+        async with reading(path) as reader:
+            assert (await reader.facts())["events"] == 2
+            db = sqlite3.connect(path, isolation_level=None)
+            db.execute("DELETE FROM timeline WHERE pk = 1")
+            db.close()
+            assert (await reader.facts())["events"] == 2
+        monkeypatch.setattr("mcp_tap.store.sqlite.reader._RECOUNT", -1)
+        async with reading(path) as reader:
+            assert (await reader.facts())["events"] == 1
+            db = sqlite3.connect(path, isolation_level=None)
+            db.execute("DELETE FROM timeline")
+            db.close()
+            assert (await reader.facts())["events"] == 0
+
+    run(work())

@@ -170,6 +170,24 @@ def test_a_connection_that_somebody_took_away_is_stored_again(path: Path) -> Non
     assert select(path, "SELECT calls FROM connection") == [(2,)]
 
 
+def test_a_definition_that_somebody_took_away_is_stored_again(path: Path) -> None:
+    one = connection()
+    batch = Batch([one], tools=[ToolSeen(one, T0, "pay", "h1", "{}")])
+
+    async def work() -> None:
+        async with writing(path) as writer:
+            await writer.write(batch)
+            await writer.write(batch)
+            assert select(path, "SELECT times FROM tool_seen") == [(2,)]
+            other = sqlite3.connect(path, isolation_level=None)
+            other.executescript("DELETE FROM tool_seen; DELETE FROM tool_definition")
+            other.close()
+            await writer.write(batch)
+
+    run(work())
+    assert select(path, "SELECT name, times FROM tool_seen JOIN tool_definition ON pk = definition") == [("pay", 1)]
+
+
 def test_a_locked_file_is_an_error_and_the_batch_is_not_lost(path: Path) -> None:
     async def work() -> None:
         async with writing(path) as writer:
