@@ -185,7 +185,8 @@ def test_a_definition_that_somebody_took_away_is_stored_again(path: Path) -> Non
             await writer.write(batch)
 
     run(work())
-    assert select(path, "SELECT name, times FROM tool_seen JOIN tool_definition ON pk = definition") == [("pay", 1)]
+    seen = "SELECT name, times FROM tool_definition JOIN tool_seen ON tool_seen.definition = pk"
+    assert select(path, seen) == [("pay", 1)]
 
 
 def test_a_locked_file_is_an_error_and_the_batch_is_not_lost(path: Path) -> None:
