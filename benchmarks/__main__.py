@@ -9,52 +9,68 @@ import argparse
 import datetime
 import sys
 import time
+from typing import Final
 
 from benchmarks import document, programs
 from benchmarks.bars import verdicts
-from benchmarks.document import Part, bar_lines, keep, table
-from benchmarks.machine import LOAD_CPU, about, on, say
-from benchmarks.scenarios import SCENARIOS, Effort, run
+from benchmarks.document import FULL, Part, bar_lines, keep, table
+from benchmarks.machine import LOAD_CPU, about, busy, on, say
+from benchmarks.scenarios import SCENARIOS, Effort, Scenario, run
 
-QUICK = Effort(rounds=1, share=0.25)
+#: What --quick does.
+ROUNDS: Final = 1
+SHARE: Final = 0.25
 
 
 def main() -> int:
-    """Measure, keep the results, write the page; return 1 where a scenario could not be measured."""
+    """Measure, keep the results, write the page; return 1 where something could not be measured."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="scenarios whose names begin so")
-    parser.add_argument("--quick", action="store_true", help="one round with a quarter of the calls")
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="scenarios, or how their names begin")
+    parser.add_argument("--quick", action="store_true", help=f"one round with {SHARE:.0%} of the calls")
     parser.add_argument("--rounds", type=int, help="at most so many rounds")
     parser.add_argument("--page", action="store_true", help="measure nothing, write the page from the results")
     options = parser.parse_args()
-    wanted = [one for one in SCENARIOS if not options.only or one.name.startswith(tuple(options.only))]
+    names = {scenario.name for scenario in SCENARIOS}
+    wanted = [s for s in SCENARIOS if not options.only or any(_means(w, s.name, names) for w in options.only)]
     if not wanted:
-        parser.error(f"there are {', '.join(one.name for one in SCENARIOS)}")
-    effort = QUICK._replace(rounds=options.rounds or 1) if options.quick else Effort(options.rounds)
-    failed = []
+        parser.error(f"there are {', '.join(sorted(names))}")
+    failed: list[str] = []
     if not options.page:
         programs.install()
         on(LOAD_CPU)()
-        for scenario in wanted:
-            began = time.monotonic()
-            say(f"{scenario.name}: {scenario.title}")
-            try:
-                rounds, absent = run(scenario, effort)
-            except Exception as error:  # noqa: BLE001 - the others are measured all the same
-                say(f"  cannot be measured: {error!r}")
-                failed.append(scenario.name)
-                continue
-            said = "full" if effort == Effort() else "--quick" if options.quick else f"--rounds {options.rounds}"
-            today = datetime.datetime.now(datetime.UTC).date().isoformat()
-            keep(Part(scenario.name, today, said, about(), programs.versions(), absent, rounds))
-            print(f"\n{scenario.title}\n\n" + "\n".join(table(scenario, rounds)), flush=True)
-            say(f"  {time.monotonic() - began:.0f} s")
+        if (others := busy()) > 0.5:
+            say(f"warning: this machine is busy (load {others:.1f}): CPU per call may be near, latencies are not")
+        effort = Effort(options.rounds or (ROUNDS if options.quick else None), SHARE if options.quick else 1.0)
+        failed = [problem for scenario in wanted for problem in measure(scenario, effort)]
     parts = document.write()
     print("\n" + "\n".join(bar_lines(verdicts({name: part.rounds for name, part in parts.items()}))))
     print(f"\n{document.DOCUMENT.relative_to(document.ROOT)} is written")
-    if failed:
-        print(f"could not be measured: {', '.join(failed)}")
+    for problem in failed:
+        say(f"could not be measured: {problem}")
     return 1 if failed else 0
+
+
+def _means(word: str, name: str, names: set[str]) -> bool:
+    """Whether a word means the scenario of that name: a whole name means no longer one."""
+    return word == name if word in names else name.startswith(word)
+
+
+def measure(scenario: Scenario, effort: Effort) -> list[str]:
+    """Measure a scenario, keep and print what came of it; return what failed."""
+    began = time.monotonic()
+    say(f"{scenario.name}: {scenario.title}")
+    try:
+        outcome = run(scenario, effort)
+    except OSError as error:  # its server cannot be started
+        return [f"{scenario.name}: {error}"]
+    failed = [f"{name} ({why})" for name, why in outcome.failed.items()]
+    done = FULL if effort == Effort() else f"{effort.rounds or 'all'} rounds at most, {effort.share:.0%} of the calls"
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    left_out = [*outcome.absent, *failed]
+    keep(Part(scenario.name, today, done, about(), programs.versions(), left_out, outcome.rounds))
+    print(f"\n{scenario.title}\n\n" + "\n".join(table(scenario, outcome.rounds)), flush=True)
+    say(f"  {time.monotonic() - began:.0f} s{'; left out: ' if left_out else ''}{', '.join(left_out)}")
+    return [f"{scenario.name}: {problem}" for problem in failed]
 
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ RESULTS: Final = ROOT / "benchmarks" / "results"
 DOCUMENT: Final = ROOT / "docs" / "performance.md"
 WIDTH: Final = 118
 
+#: The effort of a result that needs no excuse.
+FULL: Final = "full"
+
 #: Significant digits of a figure that is kept.
 DIGITS: Final = 5
 
@@ -29,10 +32,10 @@ class Part(NamedTuple):
 
     scenario: str
     measured: str  # the day
-    effort: str  # "full", or what was done instead
+    effort: str  # `FULL`, or what was done instead
     machine: Mapping[str, str]
     programs: Mapping[str, str]  # versions
-    left_out: Sequence[str]  # routes
+    left_out: Sequence[str]  # routes, with the reason where something failed
     rounds: Sequence[Round]
 
 
@@ -128,15 +131,15 @@ that it is what they give.
 READING: Final = """\
 CPU is what the kernel charged to the processes under test, user and system, divided by the calls that passed; what the
 recorder still had to do when the load was over is counted. *Tap* is the tap as it is run by default: redacted bodies
-stored, the desk on. *Tap, not recording* is its relay alone, with a recorder that throws away what it is given.
+stored, the desk on; only the live view is off, which is for a terminal that somebody looks at. *Tap, not recording* is
+its relay alone, with a recorder that throws away what it is given.
 
 The clients and the server share one core, what is measured has another for itself: both processes of the tap on the
 same one. The routes take turns, so ratios, which are taken within a round, can be trusted where single figures of one
 machine cannot. Three figures in a cell are the least, the median and the most of the rounds, one is the median.
 
-Every answer under load is compared with what the server sent. The load is our own, because that is what `wrk` does not
-do; at 64 connections it drives nginx to nine tenths of the calls that `wrk` does, at the same CPU per call within a
-twentieth.
+Every answer under load is compared with what the server sent, byte for byte, and a route with a wrong one is left out.
+That is why the load is our own: `wrk` compares nothing, and costs nginx the same CPU per call within a tenth.
 """
 
 AGAIN: Final = """\
@@ -160,6 +163,11 @@ def page(parts: Mapping[str, Part], growth: str = "") -> str:
     """Return the page; ``growth`` is its part about how cost grows."""
     found = verdicts({name: part.rounds for name, part in parts.items()})
     lines = [INTRODUCTION, *_machine(list(parts.values())), "", "## The bars", "", *bar_lines(found), ""]
+    if short := [part.scenario for part in parts.values() if part.effort != FULL]:
+        lines += [
+            fill(f"Not measured in full, and to be taken for no more than a look: {', '.join(short)}.", WIDTH),
+            "",
+        ]
     for verdict in found:
         if verdict.figure is not None and not verdict.holds and verdict.bar.floor:
             lines += [fill(f"**{verdict.bar.what}.** {verdict.bar.floor}", WIDTH), ""]
@@ -174,7 +182,7 @@ def page(parts: Mapping[str, Part], growth: str = "") -> str:
 
 def _rounds(part: Part) -> str:
     said = f"`{part.scenario}`: {len(part.rounds)} round{'s' if len(part.rounds) != 1 else ''}, {part.measured}"
-    said += "" if part.effort == "full" else f", {part.effort}"
+    said += "" if part.effort == FULL else f", {part.effort}"
     return f"{said}. {'Left out: ' + ', '.join(part.left_out) + '.' if part.left_out else ''}".rstrip()
 
 
@@ -182,7 +190,11 @@ def _machine(parts: Sequence[Part]) -> Iterator[str]:
     """Yield what the figures were measured on: one line for each machine, or state of one."""
     seen: dict[str, list[str]] = {}
     for part in parts:
-        line = ", ".join([f"{key} {value}" for key, value in (*part.machine.items(), *part.programs.items())])
+        machine = dict(part.machine)
+        here = f"{machine.pop('cores')} cores of {machine.pop('CPU')}, {machine.pop('memory')}, {machine.pop('kernel')}"
+        line = "; ".join(
+            [here, ", ".join(f"{key} {value}" for key, value in (*machine.items(), *part.programs.items()))]
+        )
         seen.setdefault(line, []).append(part.scenario)
     for line, scenarios in seen.items():
         of = "" if len(seen) == 1 else f" ({', '.join(scenarios)})"

@@ -117,8 +117,8 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def load_average() -> float:
-    """Return how many processes wanted to run in the last minute: more than a little, and figures are not to be had."""
+def busy() -> float:
+    """Return how many processes have wanted to run lately: more than a few tenths, and latencies are worthless."""
     return os.getloadavg()[0]
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.load import request
-from benchmarks.machine import LOAD_CPU, allow_files, memory, on
+from benchmarks.machine import LOAD_CPU, Memory, allow_files, memory, on
 from benchmarks.routes import PATIENCE, Route, Server, Way, spawned, wait_until
 from benchmarks.upstream import FIRST_ID, SIZE
 from tests.sdk.environments import missing, python_of
@@ -83,13 +83,18 @@ class Spent:
         self._cpu = way.cpu_us()
 
     def figures(self, seen: dict[str, Any], each: str = "calls") -> Figures:
-        """Return the figures of a load that has ended, of which a client said what it saw."""
+        """Return the figures of a load that has ended, of which a client said what it saw.
+
+        Raises ValueError where it did not get what the server sent: figures of that would mean nothing.
+        """
+        if seen["errors"]:
+            raise ValueError(f"{seen['errors']} answers were missing or wrong {seen.get('said') or ''}".rstrip())
         self._way.settle()
         spent = {name: us - self._cpu[name] for name, us in self._way.cpu_us().items()}
         number = max(1, seen[each])
         figures: Figures = {name: us / number for name, us in spent.items()}
         figures |= {"cpu": sum(spent.values()) / number}
-        figures |= {name: seen[name] for name in ("p50", "p99", "max", "errors") if seen.get(name) is not None}
+        figures |= {name: seen[name] for name in ("p50", "p99", "max") if seen.get(name) is not None}
         if seen.get("seconds"):
             figures["rate"] = seen["calls"] / seen["seconds"]
         if self._way.route.records:
@@ -214,48 +219,53 @@ def saturated(number: int) -> Measure:
 
 # ------------------------------------------------------------------------------------------------------- memory
 
+_Sizes = dict[str, Memory]
+
 
 def idle_streams(number: int, *, twice: bool = False) -> Measure:
     """Measure memory before so many streams are open, with them and after; with ``twice`` after a second time, too.
 
     In bytes: ``open`` and, of the parts, their names, for each stream (memory shared with nobody); ``before``, ``with``
-    and ``after`` as resident memory of all; ``kept`` as the share of what the streams took that was not given back.
+    and ``after`` as resident memory of all; ``kept`` as the share of what the streams took that was not given back,
+    and ``grown`` as the share of it that came on top of that with the second time.
     """
 
     def measure(way: Way, share: float) -> Figures:
-        streams = min(int(number * share), (allow_files() - 200) // 2)  # a proxy has two descriptors for each
+        streams = min(int(number * share), (allow_files() - 100) // 2)  # a proxy has two descriptors for each
         client("load", way.port, "--calls", 1000, "--connections", 8)  # what is made at the first call is no stream's
         way.settle()
-        before = {name: memory(pids) for name, pids in way.parts.items()}
+        before, during, after = _sizes(way), list[_Sizes](), list[_Sizes]()
         argv = [sys.executable, "-m", "benchmarks.streams", "idle", str(way.port), "--streams", str(streams)]
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         with subprocess.Popen(argv, preexec_fn=on(LOAD_CPU), **pipes) as process:
-            for last in (False, True) if twice else (True,):
+            for turn in range(2 if twice else 1):
+                if turn:
+                    _tell(process, "again")
                 _until(process, "open")
-                _rest(way)
-                during = {name: memory(pids) for name, pids in way.parts.items()}
+                during.append(_sizes(way))
                 _tell(process, "close")
                 _until(process, "closed")
-                _rest(way)
-                after = {name: memory(pids) for name, pids in way.parts.items()}
-                if not last:
-                    _tell(process, "again")
-        taken = {name: during[name].uss - before[name].uss for name in before}
-        kept = sum(after[name].uss - before[name].uss for name in before)
+                after.append(_sizes(way))
+            _tell(process, "")
+        taken = {name: during[0][name].uss - size.uss for name, size in before.items()}
+        kept = {name: after[-1][name].uss - size.uss for name, size in before.items()}
+        grown = {name: after[-1][name].uss - size.uss for name, size in after[0].items()}
         figures: Figures = {name: size / streams for name, size in taken.items()}
-        figures |= {"open": sum(taken.values()) / streams, "streams": streams}
-        figures |= {"kept": kept / max(1, sum(taken.values()))}
-        for name, memories in (("before", before), ("with", during), ("after", after)):
-            figures[name] = sum(one.rss for one in memories.values())
-        return figures
+        figures |= {f"{name} kept": size / max(1, taken[name]) for name, size in kept.items()}
+        for name, sizes in (("open", taken), ("kept", kept), ("grown", grown)):
+            figures[name] = sum(sizes.values()) / (streams if name == "open" else max(1, sum(taken.values())))
+        for name, of in (("before", before), ("with", during[0]), ("after", after[-1])):
+            figures[name] = sum(size.rss for size in of.values())
+        return figures | {"streams": streams}
 
     return measure
 
 
-def _rest(way: Way) -> None:
-    """Give processes the moment in which they write what is left and give memory back."""
+def _sizes(way: Way) -> _Sizes:
+    """Give processes the moment in which they write what is left and give memory back, and return what they have."""
     time.sleep(1)
     way.settle()
+    return {name: memory(pids) for name, pids in way.parts.items()}
 
 
 def _until(process: subprocess.Popen[str], line: str) -> None:

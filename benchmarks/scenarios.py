@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from benchmarks.machine import say
 from benchmarks.measures import (
     Figures,
     Measure,
@@ -172,7 +171,8 @@ SCENARIOS: Final = (
         (
             Column("streams", "streams"), Column("open", "kB per stream", 1000), Column("relay", "relay", 1000),
             Column("recorder", "recorder", 1000), Column("before", "MB before", MB), Column("with", "MB with", MB),
-            Column("after", "MB after", MB), Column("kept", "kept %", 0.01),
+            Column("after", "MB after", MB), Column("kept", "kept %", 0.01), Column("relay kept", "relay %", 0.01),
+            Column("recorder kept", "recorder %", 0.01), Column("grown", "of it the second time %", 0.01),
         ),
         idle_streams(10_000, twice=True), 1,
     ),
@@ -234,23 +234,46 @@ class Effort(NamedTuple):
     share: float = 1.0
 
 
-def run(scenario: Scenario, effort: Effort) -> tuple[list[Round], list[str]]:
-    """Measure a scenario; return its rounds, and the names of routes that were left out."""
-    routes = [route for route in scenario.routes if route.program() is not None]
-    absent = [route.name for route in scenario.routes if route not in routes]
-    rounds = min(scenario.rounds, effort.rounds or scenario.rounds)
+class Outcome(NamedTuple):
+    """What came of a scenario: routes are left out because their program is missing, or because something failed."""
+
+    rounds: list[Round]
+    absent: list[str]
+    failed: dict[str, str]  # name of the route -> why
+
+
+def run(scenario: Scenario, effort: Effort) -> Outcome:
+    """Measure a scenario."""
+    outcome = Outcome([], [], {})
     with (real_server if scenario.real else cheap_server)() as server, contextlib.ExitStack() as stack:
-        one: dict[str, Callable[[], Figures]] = {}
-        for route in routes:
-            if scenario.measure is None:
-                one[route.name] = partial(start, route, server)
-                continue
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            try:
-                way = stack.enter_context(laid(route, server, folder))
-            except (TimeoutError, OSError) as error:
-                say(f"  {route.name} is left out: {error}")
-                absent.append(route.name)
+        measures: dict[str, Callable[[], Figures]] = {}
+        for route in scenario.routes:
+            if route.program() is None:
+                outcome.absent.append(route.name)
+            elif scenario.measure is None:
+                measures[route.name] = partial(start, route, server)
             else:
-                one[route.name] = partial(scenario.measure, way, effort.share)
-        return [{name: measure() for name, measure in one.items()} for _ in range(rounds)], absent
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+                with _failing(outcome, route.name):
+                    way = stack.enter_context(laid(route, server, folder))
+                    measures[route.name] = partial(scenario.measure, way, effort.share)
+        for _ in range(min(scenario.rounds, effort.rounds or scenario.rounds)):
+            one: Round = {}
+            for name, measure in measures.items():
+                if name not in outcome.failed:
+                    with _failing(outcome, name):
+                        one[name] = measure()
+            outcome.rounds.append(one)
+    for one in outcome.rounds:
+        for name in outcome.failed:
+            one.pop(name, None)
+    return outcome
+
+
+@contextlib.contextmanager
+def _failing(outcome: Outcome, name: str) -> Iterator[None]:
+    """Leave a route out that fails here, whatever the reason: the others are measured all the same."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001
+        outcome.failed[name] = f"{error}" or repr(error)

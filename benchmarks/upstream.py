@@ -7,7 +7,7 @@ POST /mcp              a JSON-RPC answer of about 600 bytes, as are the answers 
 POST /mcp/json/N       one of N bytes
 POST /mcp/sse/N        an event stream of N events of 300 bytes and the answer
 POST /mcp/paced/N      the same, one event each millisecond, each with the time when it was sent
-GET /mcp               an event stream on which nothing happens
+GET /mcp               an event stream on which nothing happens; DELETE is granted
 GET /count             what was asked and answered so far
 =====================  ==============================================================================================
 """
@@ -212,6 +212,8 @@ class Server(asyncio.Protocol):
         if path == b"/count":
             count = json.dumps({name: getattr(Count, name) for name in Count.__annotations__}).encode()
             return [_HEAD % len(count), count]
+        if method == b"DELETE":
+            return [_HEAD % 0]
         if method == b"GET":
             return [_SSE_HEAD, _chunk(b": open\n\n")]
         if kind == b"paced":
