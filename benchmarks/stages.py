@@ -1,6 +1,8 @@
-"""Where the recorder's CPU goes: the same calls through more and more of it, in one process.
+"""Where the recorder's CPU goes: the same traffic through more and more of it, in one process.
 
-``python -m benchmarks.stages [--calls 20000] [--profile]`` prints µs of CPU per call after each stage.
+``python -m benchmarks.stages [--calls 20000] [--profile]`` prints µs of CPU per call after each stage, with ``--sse``
+µs per event of 16 streams, each event a piece of its own as when they come slowly, and with ``--big`` µs per MB of
+JSON results of 1 MB. ``--rounds`` is how often each stage is tried; the least counts.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from collections.abc import Callable
 from typing import Literal
 
 from benchmarks.load import request
-from benchmarks.upstream import FIRST_ID, answer
-from mcp_tap.channel import Decoder, Kind, encode, encode_json
+from benchmarks.upstream import FIRST_ID, answer, body, progress
+from mcp_tap.channel import Closing, Decoder, Kind, encode, encode_json
 from mcp_tap.config import Redact
 from mcp_tap.protocol.exchange import Ended, Exchange, Stream
 from mcp_tap.protocol.http1 import RequestReader, ResponseReader
@@ -27,7 +29,10 @@ from mcp_tap.recorder import Recorder
 from mcp_tap.store import open_writer
 
 CONNECTIONS = 64
-BATCH = 1000
+#: Streams with events, and bytes that the relay and the recorder read at once.
+STREAMS = 16
+READ = 64 * 1024
+CHANNEL_READ = 200_000
 
 
 class Deaf:
@@ -72,6 +77,44 @@ def channel(calls: int) -> list[bytes]:
     return [*pieces, bytes(piece)]
 
 
+def event_streams(events: int) -> list[bytes]:
+    """Return the channel's bytes for so many events on 16 streams in turn, each in a record of its own."""
+    pieces, piece = [], bytearray()
+    now = time.monotonic_ns()
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for stream in range(1, STREAMS + 1):
+        piece += encode_json(stream, Kind.OPEN, now, {"peer": f"127.0.0.1:{stream}", "upstream": "http://up/mcp"})
+        piece += encode(stream, Kind.CLIENT, now, request(FIRST_ID, stream))
+        piece += encode(stream, Kind.SERVER, now, head)
+    for number in range(events):
+        event = progress(1_000_000_000_000 + number)
+        chunk = b"%x\r\n%b\r\n" % (len(event), event)
+        piece += encode(number % STREAMS + 1, Kind.SERVER, now + number * 1_000_000 // STREAMS, chunk)
+        if len(piece) > 64_000:
+            pieces.append(bytes(piece))
+            piece.clear()
+    return [*pieces, bytes(piece)]
+
+
+def large_results(results: int) -> list[bytes]:
+    """Return the channel's bytes for so many results of 1 MB, cut as a socket cuts them."""
+    whole = bytearray()
+    now = time.monotonic_ns()
+    for number in range(results):
+        stream = number + 1
+        plain = body(b"/mcp/json/1000000", FIRST_ID)
+        data = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
+            len(plain),
+            plain,
+        )
+        whole += encode_json(stream, Kind.OPEN, now, {"peer": f"127.0.0.1:{stream}", "upstream": "http://up/mcp"})
+        whole += encode(stream, Kind.CLIENT, now, request(FIRST_ID, stream))
+        for at in range(0, len(data), READ):
+            whole += encode(stream, Kind.SERVER, now + at, data[at : at + READ])
+        whole += encode(stream, Kind.CLOSED, now + len(data), Closing.END)
+    return [bytes(whole[at : at + CHANNEL_READ]) for at in range(0, len(whole), CHANNEL_READ)]
+
+
 def decode(pieces: list[bytes]) -> None:
     """Take the records apart."""
     decoder = Decoder()
@@ -86,7 +129,7 @@ def follow(pieces: list[bytes]) -> None:
         for stream, kind, _, payload in decoder.feed(piece):
             if kind == Kind.OPEN:
                 requests[stream], responses[stream] = RequestReader(), ResponseReader(lambda: "POST")
-            else:
+            elif kind != Kind.CLOSED:
                 (requests if kind == Kind.CLIENT else responses)[stream].feed(payload)
 
 
@@ -100,6 +143,8 @@ def exchanges(pieces: list[bytes]) -> None:
                 streams[stream] = Stream(stream, deaf, peer="127.0.0.1:1", upstream="http://up/mcp")
             elif kind == Kind.CLIENT:
                 streams[stream].client(payload, at_ns // 1000)
+            elif kind == Kind.CLOSED:
+                streams.pop(stream).close(payload, at_ns // 1000)
             else:
                 streams[stream].server(payload, at_ns // 1000)
 
@@ -143,21 +188,34 @@ STAGES: dict[str, Callable[[list[bytes]], None]] = {
 }
 
 
+#: Each kind of traffic: how it is made, of how much, and what the cost is told for.
+TRAFFIC: dict[str, tuple[Callable[[int], list[bytes]], int, str]] = {
+    "calls": (channel, 20_000, "call"),
+    "sse": (event_streams, 20_000, "event"),
+    "big": (large_results, 20, "MB"),
+}
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--calls", type=int, default=20_000)
+    parser.add_argument("--calls", type=int, help="how many calls, events or results")
+    parser.add_argument("--sse", dest="kind", action="store_const", const="sse", default="calls")
+    parser.add_argument("--big", dest="kind", action="store_const", const="big")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--profile", action="store_true", help="print where the last stage spends its time")
     options = parser.parse_args()
-    pieces = channel(options.calls)
-    print(f"{'stage':26}{'CPU µs/call':>12}")
+    make, usual, unit = TRAFFIC[options.kind]
+    count = options.calls or usual
+    pieces = make(count)
+    print(f"{'stage':26}{f'CPU µs/{unit}':>14}")
     for name, run in STAGES.items():
         best = float("inf")
-        for _ in range(3):
+        for _ in range(options.rounds):
             began = time.process_time()
             run(pieces)
             best = min(best, time.process_time() - began)
-        print(f"{name:26}{best / options.calls * 1e6:12.1f}")
+        print(f"{name:26}{best / count * 1e6:14.1f}")
     if options.profile:
         profile = cProfile.Profile()
         profile.runcall(track, pieces, "redacted")
