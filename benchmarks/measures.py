@@ -246,7 +246,6 @@ def idle_streams(number: int, *, twice: bool = False) -> Measure:
                 _tell(process, "close")
                 _until(process, "closed")
                 after.append(_sizes(way))
-            _tell(process, "")
         taken = {name: during[0][name].uss - size.uss for name, size in before.items()}
         kept = {name: after[-1][name].uss - size.uss for name, size in before.items()}
         grown = {name: after[-1][name].uss - size.uss for name, size in after[0].items()}
