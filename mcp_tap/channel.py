@@ -112,7 +112,7 @@ class Decoder:
         """
         rest = self._rest + data if self._rest else data
         offset, size = 0, len(rest)
-        unpack, header = HEADER.unpack_from, HEADER.size
+        unpack, header, new = HEADER.unpack_from, HEADER.size, tuple.__new__  # Record's own takes twice as long
         records = []
         while size - offset >= header:
             stream, kind, at_ns, length = unpack(rest, offset)
@@ -121,7 +121,7 @@ class Decoder:
             end = offset + header + length
             if end > size:
                 break
-            records.append(Record(stream, kind, at_ns, rest[offset + header : end]))
+            records.append(new(Record, (stream, kind, at_ns, rest[offset + header : end])))
             offset = end
         self._rest = rest[offset:] if offset else rest
         return records

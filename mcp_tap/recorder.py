@@ -277,10 +277,10 @@ class Recorder(asyncio.Protocol):
             self._stopped.set()
             return
         streams, clock_ns = self._streams, self._clock_ns
-        self._records += len(records)
+        size = 0
         for record in records:
             number, kind, at_ns, payload = record
-            self._bytes += len(payload)
+            size += len(payload)
             try:
                 if kind == _CLIENT:
                     if (stream := streams.get(number)) is not None:
@@ -294,6 +294,8 @@ class Recorder(asyncio.Protocol):
                 # a defect of ours must cost one stream's record, not the recording
                 log.exception("stream %d cannot be followed", record.stream)
                 self._give_up(record)
+        self._records += len(records)
+        self._bytes += size
         if self._draining is not None and records:
             self._tell_idle(records[-1].at_ns)
 
