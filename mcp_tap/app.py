@@ -35,7 +35,7 @@ from mcp_tap.api import errors, health, routes, safety
 from mcp_tap.api.desk import Desk, Recording
 from mcp_tap.api.heads import BoundedHeads
 from mcp_tap.api.reopening import open_reopening
-from mcp_tap.channel import Kind, encode, encode_json
+from mcp_tap.channel import MOVED, Kind, encode, encode_json
 from mcp_tap.config import Address, Proxy, Settings
 from mcp_tap.model import Batch, ConnectionStatus, Direction, Status, TapError, UsageError, hash_session_id
 from mcp_tap.model import Kind as EventKind
@@ -129,6 +129,10 @@ async def _record(settings: Settings, channel: socket.socket, desk_socket: socke
         desk.ending.set()
         server.should_exit = True
         await asyncio.wait([serving, watching], timeout=1.5)
+        if recorder.spool.moved.is_set():
+            await writer.leave()
+            window.live.close()
+            os._exit(MOVED)  # closing a connection would delete files by names that may be another recording's now
         await reader.close()
         await writer.close()
         window.live.close()

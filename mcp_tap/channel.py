@@ -67,6 +67,9 @@ class Closing:
     HALF_OPEN = b"half_open"  # one side had ended and the other stayed silent
 
 
+#: Exit status of a recorder that asks for another in its place: its store is not where it was.
+MOVED: Final = 75
+
 #: Pieces (or records) and bytes.
 COUNT: Final = struct.Struct("<QQ")
 

@@ -88,6 +88,7 @@ class Spool:
         self.lost = 0  # lines of timelines given up and not yet recorded as such
         self.lost_us = (0, 0)  # when the first and the last of them were seen
         self.failing: str | None = None  # why the store cannot be written at the moment
+        self.moved = asyncio.Event()  # the store is not where it was: nothing more is written
         self._writer = writer
         self._written = written
         self._acknowledge = acknowledge
@@ -168,13 +169,16 @@ class Spool:
             try:
                 await self._writer.write(first.batch)
             except StoreError as error:
+                if self.look():
+                    return
                 if not await self._fail(error, retry):
                     return
                 retry = min(retry * 2, RETRY_MOST)
                 continue
+            if self.look():  # what was written is gone: it is not acknowledged
+                return
             retry = RETRY_FIRST
-            if self._waiting and self._waiting[0] is first:
-                self._waiting.popleft()
+            self._waiting.popleft()
             if self.failing is not None:
                 self.failing = None
                 self._notice(f"records are written again; {self.lost} lines were lost")
@@ -182,6 +186,14 @@ class Spool:
             if not self._untold:
                 self._acknowledge(first.acknowledge)
             self._written(first.batch)
+
+    def look(self) -> bool:
+        """Whether the store is not where it was."""
+        what = self._writer.moved()
+        if what is not None and not self.moved.is_set():
+            self._notice(f"warning: {what}; traffic goes on, and recording under that name")
+            self.moved.set()
+        return what is not None
 
     async def _fail(self, error: StoreError, retry: float) -> bool:
         """Wait before the next try; return False where there is none."""
@@ -382,7 +394,10 @@ class Recorder(asyncio.Protocol):
     # The store
 
     async def run(self) -> None:
-        """Write batches until nothing more comes, and then the rest; return when all is written or given up."""
+        """Write batches until nothing more comes, and then the rest; return when all is written or given up.
+
+        Return at once where the store is not where it was (`Spool.moved`).
+        """
         spooling = asyncio.create_task(self.spool.run())
         tending = asyncio.create_task(
             tend(self._writer, now_us=self._now_us, keep_us=self._keep_us, max_size=self._max_size)
@@ -397,6 +412,11 @@ class Recorder(asyncio.Protocol):
                 ticked = time.monotonic()
                 self._follow_clock()
                 self._tracker.tick(self._now_us())
+                self.spool.look()
+            if self.spool.moved.is_set():
+                spooling.cancel()
+                tending.cancel()
+                return
             self._collect()
         self._tracker.stop(self._now_us())
         self._collect()

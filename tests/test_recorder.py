@@ -95,6 +95,9 @@ class Failing:
         self.broken = True
         self.batches: list[Batch] = []
 
+    def moved(self) -> None:
+        """Stay where it is."""
+
     async def write(self, batch: Batch) -> None:
         for number, each in enumerate(batch.events):
             each.pk = each.pk or 100 * len(self.batches) + number + 1

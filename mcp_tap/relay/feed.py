@@ -32,6 +32,9 @@ FLUSH_BYTES: Final = 64 * 1024
 #: Bytes handed to the socket at once: about what its buffer takes.
 SLICE: Final = 256 * 1024
 
+#: Why something is lost that a recorder was given.
+DIED: Final = "the recorder died"
+
 #: Pieces whose time through the relay is remembered, and nanoseconds between two reports of their median.
 PACED: Final = 255
 PACE_EVERY: Final = 1_000_000_000
@@ -54,6 +57,7 @@ class Channel:
     def __init__(self, bound: int) -> None:
         self.bound = bound
         self.dropped = 0  # pieces of traffic, since the start
+        self.died = DIED  # why the next recorder is told what the last one lost
         self._ample = min(bound, STREAM_BOUND)  # below this nothing can be over a bound
         self._short = False  # something was dropped and not all of it has been said yet
         self._queue: deque[tuple[int, int, int, bytes]] = deque()
@@ -186,7 +190,7 @@ class Channel:
         self._told.clear()
         if missed.records:
             missed.to_ns = at_ns
-            ahead.append((0, _GAP, at_ns, missed.payload("the recorder died")))
+            ahead.append((0, _GAP, at_ns, missed.payload(self.died)))
         waiting = {stream for stream, kind, _, _ in self._queue if kind == _OPEN}
         for stream, payload in self._opens.items():
             if stream not in waiting and stream not in self._unseen:

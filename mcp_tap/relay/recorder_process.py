@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from mcp_tap.channel import COUNT, MOMENT, Decoder, Kind, Record
+from mcp_tap.channel import COUNT, MOMENT, MOVED, Decoder, Kind, Record
 from mcp_tap.config import Settings
 from mcp_tap.errors import TapError
-from mcp_tap.relay.feed import Channel
+from mcp_tap.relay.feed import DIED, Channel
 
 #: Seconds between the death of a recorder and its next start; doubled by every death before READY.
 BACK_OFF_FIRST: Final = 0.1
@@ -132,7 +132,7 @@ class RecorderProcess:
 
     async def _keep(self, life: _Life | None) -> None:
         """Start another recorder whenever one dies. Traffic goes on meanwhile, and what is lost is counted."""
-        wait = BACK_OFF_FIRST
+        wait, refusal = BACK_OFF_FIRST, ""
         while True:
             if life is not None:
                 # shielded: a stop that comes now must leave it to say that it is ready, and to be given what has waited
@@ -140,10 +140,16 @@ class RecorderProcess:
                 if refused is None:
                     await life.ended.wait()
                 status = await life.end(EXIT_AFTER_END)
-                if refused is None:
-                    wait = BACK_OFF_FIRST
-                    manner = f"signal {-status}" if status < 0 else f"status {status}"
-                    self._say(f"warning: the recorder died ({manner}); traffic goes on, starting another")
+                if refused is not None:
+                    if str(refused) != refusal:
+                        refusal = str(refused)
+                        self._say(f"warning: traffic flows, but no record is made: {refusal}; trying again")
+                else:
+                    wait, refusal = BACK_OFF_FIRST, ""
+                    self._channel.died = "the recording was deleted or replaced" if status == MOVED else DIED
+                    if status != MOVED:  # that one has said why itself
+                        manner = f"signal {-status}" if status < 0 else f"status {status}"
+                        self._say(f"warning: the recorder died ({manner}); traffic goes on, starting another")
             await asyncio.sleep(wait)
             wait = min(wait * 2, BACK_OFF_MOST)
             self.restarts += 1

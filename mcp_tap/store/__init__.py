@@ -126,6 +126,18 @@ class Writer(Protocol):
         Bounded: call it from time to time, or until it returns 0. Nothing but speed depends on it.
         """
 
+    def moved(self) -> str | None:
+        """Say what of the store was deleted or replaced underneath: nothing written since is where people look.
+
+        None while it is in its place. Cheap enough to be asked after every batch.
+        """
+
+    async def leave(self) -> None:
+        """Let go of a store that was moved: move what is pending to where it went, and touch nothing in its place.
+
+        The process has to end after it, without closing anything.
+        """
+
     async def close(self) -> None:
         """Write out what is pending inside the store and let go of it."""
 

@@ -121,6 +121,8 @@ def prepare(path: Path) -> Lock:
             raise StoreError(f"{path} is a directory, not a recording", hint=f"try:  --store sqlite:///{path}/tap.db")
         _refuse_strangers(path)
         lock = Lock(path)
+        if not path.exists():
+            discard_log(path, identities(path))
         try:
             # SQLite gives -wal and -shm the mode of the file itself. An existing file keeps the mode it has.
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
@@ -209,6 +211,36 @@ def connect_beside(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=_BUSY_TIMEOUT, isolation_level=None)
     db.execute("PRAGMA synchronous = NORMAL")
     return db
+
+
+#: The files of a recording, by what is behind its name.
+PARTS: Final = ("", "-wal", "-shm", "-lock")
+
+#: Which file a name leads to: its device and inode. None: to none.
+Identity = tuple[int, int] | None
+
+
+def identities(path: Path) -> dict[str, Identity]:
+    """Return which files the names of a recording lead to."""
+    return {part: _identity(f"{path}{part}") for part in PARTS}
+
+
+def _identity(name: str) -> Identity:
+    try:
+        found = os.stat(name)  # noqa: PTH116
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def discard_log(path: Path, known: dict[str, Identity]) -> None:
+    """Delete what is left of the log of a recording that is not there any more.
+
+    Another file under the same name would be given its pages (https://www.sqlite.org/howtocorrupt.html §1.4).
+    """
+    for part in ("-wal", "-shm"):
+        if known[part] is not None and _identity(f"{path}{part}") == known[part]:
+            Path(f"{path}{part}").unlink(missing_ok=True)
 
 
 def size(path: Path) -> int:

@@ -91,6 +91,7 @@ class Writer:
         self._last_connection = self._last_event = self._last_change = 0
         self._folded_until = 0  # what is written before then may be counted ahead already
         self._late: set[tuple[str, int]] = set()  # spans into which something was written meanwhile
+        self._files: dict[str, file.Identity] = {}  # what the names of the recording led to
         self.replica = ""
         self.session_key = b""
         self.abandoned = 0
@@ -107,6 +108,7 @@ class Writer:
                 opened.append(thread)
             writer = cls(path, lock, *threads)
             await writer._run("opened", writer._take_over)
+            writer._files = await asyncio.to_thread(file.identities, path)
         except BaseException:
             for thread in opened:
                 await thread.close()
@@ -183,6 +185,24 @@ class Writer:
         work = folding.kept(fold for fold in made if (fold.span, fold.start_us) not in self._late)
         await self._run("written", lambda db: _write(db, work))
         return len(made)
+
+    def moved(self) -> str | None:
+        """Say what was deleted or replaced; see `mcp_tap.store.Writer`."""
+        now = file.identities(self._path)
+        for part, known in self._files.items():
+            if now[part] != known:
+                return f"{self._path}{part} was {'deleted' if now[part] is None else 'replaced'}"
+        return None
+
+    async def leave(self) -> None:
+        """Let go of what was moved; see `mcp_tap.store.Writer`."""
+        self._closed = True
+        try:
+            await self._thread.run(_passive_checkpoint)
+        except sqlite3.Error as error:
+            log.warning("%s: the last checkpoint failed: %s", self._path, error)
+        await asyncio.to_thread(file.discard_log, self._path, self._files)
+        self._lock.release()
 
     async def close(self) -> None:
         """Write the log back into the file and let go of it."""
