@@ -2,12 +2,16 @@
 
 Lines end in CR, LF or CRLF, mixed as you like, and a piece may end anywhere: between CR and LF, inside a UTF-8
 character, inside a field name. Each byte is looked at once, however many pieces a line comes in.
+
+Nearly all events of MCP come whole, with one line of data, from servers that write them at once: those are not taken
+apart line by line.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 #: Longer events are reported without their data. Python's SDK refuses events above 1 MiB.
 MAX_EVENT: Final = 8 * 1024 * 1024
@@ -18,8 +22,7 @@ MAX_FIELD: Final = 1024
 _BOM: Final = b"\xef\xbb\xbf"
 
 
-@dataclass(slots=True)
-class SseEvent:
+class SseEvent(msgspec.Struct, gc=False):
     """One dispatched event. ``data`` is None where it was longer than MAX_EVENT, empty for a priming event."""
 
     type: str
@@ -30,13 +33,17 @@ class SseEvent:
 class SseReader:
     """Turns pieces of an event stream into events. Comments and `retry` are passed over."""
 
-    __slots__ = ("_after_cr", "_data", "_first", "_id", "_line", "_line_size", "_size", "_type", "last_id", "retry_ms")
+    __slots__ = (
+        "_after_cr", "_between", "_data", "_first", "_id", "_line", "_line_size", "_size", "_type",
+        "last_id", "retry_ms",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._line = bytearray()  # the beginning of a line that has not ended
         self._line_size = 0
         self._after_cr = False  # the last piece ended in CR: an LF at the start of the next belongs to it
         self._first = True  # a BOM may stand before the first line
+        self._between = True  # with the next byte an event may begin, and nothing is pending
         self._type = ""
         self._data: bytearray | None = None  # each line of data with an LF after it
         self._size = 0
@@ -51,13 +58,17 @@ class SseReader:
 
     def feed(self, piece: bytes) -> list[SseEvent]:
         """Return the events that are complete with ``piece``."""
+        events: list[SseEvent] = []
+        if self._first and not self._line and piece[:1] not in (b"", b"\xef"):
+            self._first = False
+        if self._between and not self._first:
+            piece = self._whole(piece, events)
         if not piece:
-            return []
+            return events
         if self._after_cr:
             self._after_cr = False
             if piece[0] == 0x0A:
                 piece = piece[1:]
-        events: list[SseEvent] = []
         for line in piece.splitlines(keepends=True):
             text = line.rstrip(b"\r\n")
             if len(text) == len(line):  # no line end yet
@@ -75,7 +86,26 @@ class SseReader:
                 text = text.removeprefix(_BOM)
             self._take(text, events)
         self._after_cr = piece.endswith(b"\r")
+        self._between = not (self._after_cr or self._line or self._type) and self._data is None and self._id is None
         return events
+
+    def _whole(self, piece: bytes, events: list[SseEvent]) -> bytes:
+        """Take the events that begin and end in a piece, and return what is behind them."""
+        if 0x0D in piece:
+            plain = piece.replace(b"\r\n", b"\n")
+            if 0x0D in plain:
+                return piece
+            piece = plain
+        *blocks, rest = piece.split(b"\n\n")
+        for block in blocks:
+            data = block.removeprefix(b"event: message\n")
+            if data.startswith(b"data: ") and 0x0A not in data and len(data) < MAX_EVENT:
+                events.append(SseEvent("message", data[6:], None))
+            else:
+                for line in block.split(b"\n"):
+                    self._take(line, events)
+                self._dispatch(events)
+        return rest
 
     def _keep(self, text: bytes) -> None:
         self._line_size += len(text)

@@ -59,6 +59,24 @@ def test_any_cut_reads_the_same(data: st.DataObject, names: list[str]) -> None:
     assert events == whole
 
 
+FIELDS = st.sampled_from([
+    "data: {}", "data: {}", "data:a", "data", "data:  ", "event: message", "event: message ", "event: x", "event:",
+    "id: 1", "id:", "id: \0", "retry: 5", ": ping", "x: y", "", "", "\ufeff", "\ufeffdata: b", "data: é",
+])  # fmt: skip
+
+
+@given(st.lists(st.tuples(FIELDS, st.sampled_from(["\n", "\n", "\n\n", "\r\n", "\r\n\r\n", "\r", ""]))), st.data())
+def test_whole_events_are_read_like_those_that_come_byte_by_byte(
+    lines: list[tuple[str, str]], data: st.DataObject
+) -> None:
+    stream = "".join(map("".join, lines)).encode()
+    slow, quick = SseReader(), SseReader()
+    expected = [event for at in range(len(stream)) for event in slow.feed(stream[at : at + 1])]
+    cut = data.draw(st.integers(0, len(stream)))
+    assert quick.feed(stream[:cut]) + quick.feed(stream[cut:]) == expected
+    assert (quick.last_id, quick.retry_ms, quick.inside) == (slow.last_id, slow.retry_ms, slow.inside)
+
+
 @given(st.lists(st.binary(max_size=60), max_size=8))
 def test_no_bytes_make_it_fail(pieces: list[bytes]) -> None:
     reader = SseReader()
