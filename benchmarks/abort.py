@@ -8,6 +8,7 @@ both read the same monotonic clock. Once more the client leaves before a byte of
 from __future__ import annotations
 
 import argparse
+import os
 import socket
 import statistics
 import struct
@@ -19,7 +20,8 @@ from pathlib import Path
 from queue import Queue
 from typing import Final
 
-from benchmarks.overhead import tap
+from benchmarks import routes
+from benchmarks.routes import TAP, laid
 
 _BODY: Final = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"slow"}}'
 REQUEST: Final = (
@@ -113,16 +115,13 @@ def main() -> None:
     options = parser.parse_args()
     server = Server()
     server.start()
-    with tempfile.TemporaryDirectory() as name:
-        way = tap(server.port, Path(name))
-        try:
-            table(
-                {"direct": server.port, "tap": way.port},
-                options.times,
-                lambda port, answers, reset: abort(server, port, answers=answers, reset=reset),
-            )
-        finally:
-            way.stop()
+    here = routes.Server(server.port, os.getpid())
+    with tempfile.TemporaryDirectory() as name, laid(TAP, here, Path(name)) as way:
+        table(
+            {"direct": server.port, "tap": way.port},
+            options.times,
+            lambda port, answers, reset: abort(server, port, answers=answers, reset=reset),
+        )
 
 
 if __name__ == "__main__":

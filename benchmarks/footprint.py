@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.overhead import children, free_port
+from benchmarks.machine import children, free_port
 
 #: Seconds that a process may take to come up, and memory to come to rest.
 PATIENCE = 30.0
@@ -82,7 +82,7 @@ def upstream() -> Iterator[int]:
 
 @contextlib.contextmanager
 def tap(server: int, *, ready: bool = True) -> Iterator[Tap]:
-    """Run the tap by its command in front of a server, and wait until its recorder is there, too, unless told not to."""
+    """Run the tap by its command in front of a server, and wait until its recorder is there, unless told not to."""
     with tempfile.TemporaryDirectory() as folder:
         port, desk = free_port(), free_port()
         argv = [

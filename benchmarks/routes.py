@@ -183,9 +183,11 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
 # ------------------------------------------------------------------------------------------------------- commands
 
 
-def _tap(bodies: str) -> Callable[[str, Place], list[str]]:
+def tap(bodies: str = "redacted", *, desk: int = 0) -> Callable[[str, Place], list[str]]:
+    """Return what makes the tap's command; its desk is on any port unless one is given."""
+
     def command(python: str, place: Place) -> list[str]:
-        listen = ["--listen", f"127.0.0.1:{place.port}", "--admin-listen", "127.0.0.1:0"]
+        listen = ["--listen", f"127.0.0.1:{place.port}", "--admin-listen", f"127.0.0.1:{desk}"]
         store = ["--store", f"sqlite:///{place.folder}/{place.port}.db"]
         # no live view: it goes to a terminal that somebody looks at
         return [python, "-m", "mcp_tap.cli", "run", place.url, *listen, *store, "--bodies", bodies, "--format", "none"]
@@ -291,8 +293,8 @@ DIRECT: Final = Route("direct", _python, None, ("server",))
 NGINX: Final = Route("nginx", partial(programs.package, "nginx"), _nginx)
 HAPROXY: Final = Route("haproxy", partial(programs.package, "haproxy"), _haproxy)
 RELAY: Final = Route("tap, not recording", _python, _not_recording, ("relay",))
-BARE: Final = Route("tap, without bodies", _python, _tap("none"), ("relay", "recorder"))
-TAP: Final = Route("tap", _python, _tap("redacted"), ("relay", "recorder"))
+BARE: Final = Route("tap, without bodies", _python, tap("none"), ("relay", "recorder"))
+TAP: Final = Route("tap", _python, tap(), ("relay", "recorder"))
 PEERS: Final = (
     Route("mitmproxy", partial(programs.pinned, "mitmproxy"), _mitmproxy),
     Route("FastMCP's proxy", partial(programs.pinned, "fastmcp"), _fastmcp("each")),
