@@ -479,7 +479,10 @@ def _unescaped(content: str) -> str:
 
 def _recurs(data: bytes, needles: tuple[bytes, ...], *, escaped: bool) -> bool:
     """Whether rule (d) can find anything; ``escaped``: behind an escape, too."""
-    return any(data.find(needle) >= 0 for needle in needles) or (escaped and b"\\u00" in data)
+    for needle in needles:
+        if data.find(needle) >= 0:
+            return True
+    return escaped and b"\\u00" in data
 
 
 def _is_json(data: bytes) -> bool:

@@ -65,10 +65,10 @@ class Screen:
         first = _sieve(self._ends, min(_FIRST, length), _SEPARATORS, last=_NO_BACKSLASH)
         # Most keys are none already by what their last characters are. Of the others: a key and its colon; the same
         # inside a string, where the quote is escaped; and what is not worth a pattern: something between the quote and
-        # the colon, or two backslashes and more.
+        # the colon, or two backslashes and more. MCP's own token is known by its name.
         self._key = re.compile(
-            rb""":(?<=%b["'\-_ \t\r\n\\]:)(?:(?<=%b["']:)(?<=(?:%b)["']:)|(?<=[-_ \t\r\n\\]:)"""
-            rb"""|(?<=\\["']:)(?:(?<=%b\\["']:)(?<=(?:%b)\\["']:)|(?<=\\\\["']:)))"""
+            rb""":(?<=%b["'\-_ \t\r\n\\]:)(?:(?<=%b["']:)(?<=(?:%b)["']:)(?<!progressToken["']:)|(?<=[-_ \t\r\n\\]:)"""
+            rb"""|(?<=\\["']:)(?:(?<=%b\\["']:)(?<=(?:%b)\\["']:)(?<!progressToken\\["']:)|(?<=\\\\["']:)))"""
             % (_sieve(self._ends, length, _ANYTHING, last=_ANYTHING), first, end, first, end),
             re.DOTALL,
         ).search

@@ -57,7 +57,16 @@ def same(data: bytes, secrets: Secrets = NONE, rules: str = "default") -> Masked
 
 #: What keys and their surroundings are made of. Ends of words without their beginnings are among it.
 PIECES = st.sampled_from(
-    [*WORDS, *NOT_WORDS, *(word[-5:] for word in WORDS), *(word[-3:] for word in WORDS), "a", "id", "ion", "s"]
+    [
+        *WORDS,
+        *NOT_WORDS,
+        *(word[-5:] for word in WORDS),
+        *(word[-3:] for word in WORDS),
+        "a",
+        "id",
+        "s",
+        "progressToken",
+    ]
 )
 SEPARATOR = st.sampled_from(["", "", "", "", "", "-", "_", " ", "\\", "\n", "\t", '"', "'", ":", ".", "é"])
 AFTER = st.sampled_from(['":', '\\":', '\\\\\\":', '" :', "':", "' : ", '"\n:', '"-:', '"=', "'=>", '"', ":", "::", ""])
@@ -110,6 +119,7 @@ def test_separators_hide_no_word(word: str) -> None:
     "data",
     [
         b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search","arguments":{"query":"q"}}}',
+        b'{"method":"notifications/progress","params":{"progressToken":1,"t":"{\\"progressToken\\":1}","progress":1}}',
         b'{"result":{"content":[{"type":"text","text":"A token, a secret: the key = word"}],"isError":false}}',
         json.dumps(
             {"t": json.dumps({"user_id": 1, "created_at": "2025-11-25T10:11:12Z", "description": "-"})}
