@@ -46,6 +46,11 @@ class Chain:
     def play(self, client: str, faults: Faults, side: str = "") -> Played:
         """Play a conversation with faults on one side of the tap; without a side, without the tap."""
         seen = self.between(lambda url: converse(client, url), faults, side)
+        if side == "client":
+            # the client may have seen the end of a link before the tap has passed on what came over it
+            sent = passed(self.front)
+            deadline = time.monotonic() + SETTLED
+            self.tap.until(lambda: passed(self.behind) >= sent or time.monotonic() > deadline)
         return Played(seen, requests(self.behind))
 
     def between(self, client: Callable[[str], Seen], faults: Faults, side: str = "") -> Seen:
@@ -98,6 +103,11 @@ def chain(server: str, file: Path) -> Iterator[Chain]:
         with Injector(("127.0.0.1", proxy.port)) as front:
             yield Chain(front, tap, behind)
         assert tap.stop() == 0, "\n".join(tap.said)
+
+
+def passed(injector: Injector) -> int:
+    """Return how many bytes passed an injector towards its server."""
+    return sum(len(link.passed) for link in injector.links)
 
 
 def requests(injector: Injector) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -298,6 +299,15 @@ def test_a_reader_that_stalls_costs_lines_and_no_time(monkeypatch: pytest.Monkey
         assert "dropped" in said()
 
 
+def shown(controller: int) -> str:
+    """Return all that came to a terminal whose other end is closed: it arrives in pieces, and not at once."""
+    text = b""
+    with os.fdopen(controller, "rb", buffering=0) as terminal, contextlib.suppress(OSError):  # EIO: that is the end
+        while piece := terminal.read(65536):
+            text += piece
+    return text.decode()
+
+
 def test_on_a_terminal_the_status_stays_last(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     controller, follower = pty.openpty()
@@ -310,8 +320,7 @@ def test_on_a_terminal_the_status_stays_last(monkeypatch: pytest.MonkeyPatch) ->
         live.show([(event(1), None)])
         live.notice("warning: the recorder was started again")
         live.close()
-        text = os.read(controller, 65536).decode()
-    os.close(controller)
+    text = shown(controller)
     status = "  2 sessions, 1 active · 8 calls · 2 errors · p95 2.10 s · 0 dropped"  # no room for the overhead
     screen = re.sub(r"\x1b\[\d*m", "", text).replace("\r\n", "\n")
     kept = [line.rsplit("\r\x1b[2K", 1)[-1] for line in screen.split("\n")]
@@ -332,8 +341,7 @@ def test_a_dumb_terminal_gets_no_cursor_movement(monkeypatch: pytest.MonkeyPatch
         live.status(sessions=2, active=1, calls=8, errors=2)
         live.show([(event(1), None)])
         live.close()
-        text = os.read(controller, 65536).decode()
-    os.close(controller)
+    text = shown(controller)
     assert "\x1b" not in text
     assert "tools/call" in text
 
