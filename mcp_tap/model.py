@@ -250,6 +250,7 @@ class Event:
     dropped: int = 0  # pieces of its own traffic that never reached the recorder
     sse_events: list[int] = field(default_factory=list)  # µs from at_us to each SSE event of the answer; bounded
     note: str | None = None  # what was guessed, or why it could not be read
+    key: bytes = b""  # its JSON-RPC id as it was sent, to find its answer by; never stored
 
 
 @dataclass(slots=True)  # making a frozen one takes three times as long

@@ -133,7 +133,7 @@ class Live:
 
     def park(self, event: Event) -> bool:
         """Wait for a request of the client beyond the end of its exchange, if it is remembered."""
-        remembered = self.to_server.get((event.jsonrpc_id or "").encode()) is event
+        remembered = self.to_server.get(event.key) is event
         if remembered:
             self.parked.add(event)
         return remembered
@@ -488,7 +488,7 @@ class Connections:
             last_active_us=at_us,
             upstream=x.stream.upstream,
             client_address=self.address(x),
-            user_agent=_agent(x)[:256] or None,
+            user_agent=x.link.head.agent,
             transport="streamable_http",
         )
         live = Live(row)

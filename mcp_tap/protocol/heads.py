@@ -26,6 +26,9 @@ _HARMLESS: Final = frozenset(
     )
 )  # fmt: skip
 
+#: Characters that are kept of a `User-Agent`.
+MAX_AGENT: Final = 256
+
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -35,6 +38,7 @@ class Head:
 
     secrets: Secrets  # its credentials
     path: str  # its target, masked
+    agent: str | None  # `User-Agent`, masked
     era: Era | None  # that of its version header
     session_id: str | None  # `Mcp-Session-Id`, raw
     last_event_id: str | None  # where a stream goes on
@@ -69,9 +73,11 @@ class Heads:
         version, session_id = headers.get(b"mcp-protocol-version"), headers.get(b"mcp-session-id")
         last_event_id, trace = headers.get(b"last-event-id"), headers.get(b"traceparent")
         target = self._target if request.repeats else self._redactor.target
+        agent, secrets = headers.get(b"user-agent"), self._redactor.secrets(headers.items())
         return Head(
-            secrets=self._redactor.secrets(headers.items()),
-            path=target(request.target),
+            secrets=secrets,
+            path=self._redactor.text(target(request.target), secrets),
+            agent=self._redactor.text(agent.decode("latin-1")[:MAX_AGENT], secrets) if agent else None,
             era=era_of_version(version.decode("latin-1")) if version else None,
             session_id=session_id.decode("latin-1")[:MAX_WORD] if session_id else None,
             last_event_id=last_event_id.decode("utf-8", "replace") if last_event_id is not None else None,

@@ -32,7 +32,7 @@ from mcp_tap.protocol.exchange import Exchange, Stream
 from mcp_tap.protocol.heads import Head, trace_id
 from mcp_tap.protocol.jsonrpc import MAX_WORD, Envelope
 from mcp_tap.protocol.redact import NONE, Redactor, Secrets
-from mcp_tap.protocol.revisions import name_of
+from mcp_tap.protocol.revisions import NAMES, name_of
 from mcp_tap.protocol.verdict import SUCCESS, Verdict
 
 #: Error texts are cut here.
@@ -96,6 +96,8 @@ class Ledger:
         method, params, key = message.method or "", message.params, message.key
         if len(method) > MAX_WORD:
             method = method[:MAX_WORD]
+        if method not in NAMES:  # what is no word of the protocol's can be anything
+            method = self.text(method, secrets) or ""
         event = Event(_REQUEST if key else _NOTIFICATION, method, at_us)
         name = name_of(method, params)
         if direction is _TO_SERVER:
@@ -109,7 +111,7 @@ class Ledger:
         event.status = _WAITING
         event.stream = x.stream.number
         if key:
-            event.jsonrpc_id = key.decode("utf-8", "replace")
+            event.key, event.jsonrpc_id = key, self._id(key, secrets)
         # the trace in `_meta` is the caller's, that of the HTTP header may be a proxy's
         meta = params.meta if params is not None else None
         event.trace_id = trace_id(meta.traceparent) if meta is not None and meta.traceparent else head.trace_id
@@ -127,7 +129,7 @@ class Ledger:
         event.status = Status.SUCCEEDED
         event.stream = x.stream.number
         event.peer = x.stream.peer
-        event.jsonrpc_id = message.key.decode("utf-8", "replace") or None
+        event.jsonrpc_id = self._id(message.key, secrets) or None
         event.response_bytes = len(data)
         event.note = "the request of this answer was not seen"
         self.body(event, Side.RESPONSE, data, secrets)
@@ -199,7 +201,7 @@ class Ledger:
                 event.response_cut = True
         self._bodies.append(Body(event, side, masked.codec, masked.text, masked.masked))
 
-    def tools(self, live: Connection, event: Event, tools: Raw, at_us: int) -> None:
+    def tools(self, live: Connection, event: Event, tools: Raw, at_us: int, secrets: Secrets) -> None:
         """Keep every definition that a `tools/list` shows: by it one can tell who saw which version."""
         try:
             definitions = msgspec.json.decode(tools, type=list[Raw]) if bytes(tools) else []
@@ -209,11 +211,11 @@ class Ledger:
         for raw in definitions:
             try:
                 definition = orjson.loads(bytes(raw))
-                name = self.word(definition["name"])
+                name = self.word(definition["name"], secrets)
                 text = orjson.dumps(definition, option=orjson.OPT_SORT_KEYS)
             except (ValueError, TypeError, KeyError, RecursionError):
                 continue  # no definition by any revision: the body still shows it
-            masked = self._redactor.text(text.decode())
+            masked = self._redactor.text(text.decode(), secrets)
             self._tools.append(ToolSeen(live, at_us, name or "", hashlib.sha256(text).hexdigest(), masked))
 
     def text(self, text: str | None, secrets: Secrets = NONE) -> str | None:
@@ -224,11 +226,20 @@ class Ledger:
             return self._plain(text[:MAX_TEXT])
         return self._redactor.text(text[:MAX_TEXT], secrets)
 
-    def word(self, word: str | None) -> str | None:
+    def word(self, word: str | None, secrets: Secrets = NONE) -> str | None:
         """Return a name, a version or another short word of the wire as it may be stored."""
-        return self._plain(word[:MAX_WORD]) if word else None
+        return self.text(word[:MAX_WORD], secrets) if word else None
 
-    def json(self, raw: Raw) -> str | None:
+    def json(self, raw: Raw, secrets: Secrets) -> str | None:
         """Return capabilities as they may be stored: their keys are words of the protocol and stay."""
         data = bytes(raw)
-        return self._redactor.text(data.decode("utf-8", "replace")) if 0 < len(data) <= MAX_CAPABILITIES else None
+        if not 0 < len(data) <= MAX_CAPABILITIES:
+            return None
+        return self._redactor.text(data.decode("utf-8", "replace"), secrets)
+
+    def _id(self, key: bytes, secrets: Secrets) -> str:
+        """Return a JSON-RPC id, as JSON, as it may be stored. Nearly all are numbers, or strings made at random."""
+        text = key.decode("utf-8", "replace")
+        if key[:1] == b'"' and any(needle in key for needle in secrets.needles):
+            return self._redactor.text(text, secrets)
+        return text

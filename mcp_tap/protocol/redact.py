@@ -160,7 +160,11 @@ _JSON_START: Final = re.compile(rb'\s*(?:\[\s*)?\{\s*"')
 _JSON_TEXT: Final = re.compile(r"\s*[{\[]")
 #: The notations of (a) outside of JSON: a quoted key, a parameter of a URL or a form, a bare key.
 _QUOTED_KEY: Final = re.compile(r"""(?<!\\)(\\*["'])([\w .$-]{1,80})\1\s{0,8}(?::|=>?)\s{0,8}""")
-_PARAMETER: Final = re.compile(r"""(?<=[?&;])([\w.%$\[\]-]{1,80})=([^\s&"'<>#\\]+)""")
+_PARAMETER: Final = re.compile(
+    r"""(?<![\w.%$\[\]-])(?:(?<=[?&;])|(?=[\w.%$\[\]-]{1,80}=[^\s&"'<>#\\]+&))"""  # a form's first stands before a &
+    r"""([\w.%$\[\]-]{1,80})=([^\s&"'<>#\\]+)"""
+)
+_ASSIGNED: Final = re.compile(r"""(?<![\w.%$-])([\w.%$-]{1,80})=([^\s&"'<>#\\(){}\[\],;]+)""")
 _BARE_KEY: Final = re.compile(r"""(?<![\w-])([\w-]{3,80})\s{0,8}[:=]\s{0,8}(?=[^\s:=])""")
 _OPENING: Final = re.compile(r"""(\\*)(["'])""")
 _BARE_VALUE: Final = re.compile(r"""[^\s,;&"'<>{}\[\]\\]+""")
@@ -229,13 +233,15 @@ class Redactor:
     def text(self, text: str, secrets: Secrets = NONE) -> str:
         """Return an error text, a name or another piece of text as it may be stored: rules (c) and (d).
 
-        Of (a) only what stands in quotes or in a URL's query counts here: error texts quote the input, and prose is
-        full of the words.
+        Of (a) only what stands in quotes or behind an equals sign counts here: error texts quote the input, and prose
+        is full of the words.
         """
         if not self._may_match(text.encode("utf-8", "surrogatepass"), secrets, full=False):
             return text
         look = _Look(self, text, secrets, full=False, is_json=True)
-        return _replaced(text, [*look.credentials(text), *look.assignments(text, objects=False)], len(text))[0]
+        assigned = (match.span(2) for match in _ASSIGNED.finditer(text) if self._lists(match[1])) if "=" in text else ()
+        spans = [*look.credentials(text), *look.assignments(text, objects=False)]
+        return _replaced(text, [*spans, *(Span(*span, _KEY_MARK) for span in assigned)], len(text))[0]
 
     def target(self, request_target: str) -> str:
         """Return a request target (RFC 9112 §3.2) without the values of its query and without userinfo."""

@@ -30,7 +30,7 @@ class Timelines:
         self._ledger = ledger
         self._connections = connections
 
-    def identify(self, live: Live, message: Envelope, x: Exchange) -> None:
+    def identify(self, live: Live, message: Envelope, x: Exchange, secrets: Secrets) -> None:
         """Note what a request says of its client."""
         row, params, word = live.row, message.params, self._ledger.word
         meta = params.meta if params is not None else None
@@ -39,33 +39,36 @@ class Timelines:
             return
         if meta is not None and meta.version is not None:
             if row.protocol_version is None:
-                row.protocol_version = word(meta.version)
+                row.protocol_version = word(meta.version, secrets)
             if meta.client is not None and row.client_name is None:
-                row.client_name, row.client_version = word(meta.client.name), word(meta.client.version)
-                row.client_capabilities = self._ledger.json(meta.capabilities)
+                row.client_name = word(meta.client.name, secrets)
+                row.client_version = word(meta.client.version, secrets)
+                row.client_capabilities = self._ledger.json(meta.capabilities, secrets)
         elif message.method == "initialize" and params is not None:
             if params.client_info is not None:
-                row.client_name, row.client_version = word(params.client_info.name), word(params.client_info.version)
-            row.client_capabilities = self._ledger.json(params.capabilities)
-            row.protocol_version = word(params.protocol_version)  # what it asks for, until the answer
+                row.client_name = word(params.client_info.name, secrets)
+                row.client_version = word(params.client_info.version, secrets)
+            row.client_capabilities = self._ledger.json(params.capabilities, secrets)
+            row.protocol_version = word(params.protocol_version, secrets)  # what it asks for, until the answer
         elif row.protocol_version is None:
             version = x.request.headers.get(b"mcp-protocol-version")
-            row.protocol_version = word(version.decode("latin-1")) if version else None
+            row.protocol_version = word(version.decode("latin-1"), secrets) if version else None
         revision = REVISIONS.get(row.protocol_version or "")
         if revision is not None:
             row.era = revision.era
 
-    def identify_server(self, live: Live, event: Event, result: Result) -> None:
+    def identify_server(self, live: Live, event: Event, result: Result, secrets: Secrets) -> None:
         """Note what an answer says of the server."""
         row, opening = live.row, event.type in OPENING
         server = result.server_info or (result.meta.server if result.meta is not None else None)
         if server is not None and (row.server_name is None or opening):
-            row.server_name, row.server_version = self._ledger.word(server.name), self._ledger.word(server.version)
+            row.server_name = self._ledger.word(server.name, secrets)
+            row.server_version = self._ledger.word(server.version, secrets)
         if opening:
-            row.server_capabilities = self._ledger.json(result.capabilities)
-            row.instructions = self._ledger.text(result.instructions)
+            row.server_capabilities = self._ledger.json(result.capabilities, secrets)
+            row.instructions = self._ledger.text(result.instructions, secrets)
             if result.protocol_version is not None:
-                row.protocol_version = self._ledger.word(result.protocol_version)
+                row.protocol_version = self._ledger.word(result.protocol_version, secrets)
                 revision = REVISIONS.get(row.protocol_version or "")
                 row.era = revision.era if revision is not None else row.era
 

@@ -356,11 +356,11 @@ class Tracker:
             self._timelines.attach(live, event)
             self._timelines.count(live, event)
             if event.kind is _REQUEST and event.status is _WAITING:
-                live.wait(_TO_SERVER, (event.jsonrpc_id or "").encode(), event)
+                live.wait(_TO_SERVER, event.key, event)
         if link.event is not None:
             self._timelines.attach(live, link.event)
         live.use_id(_integer(message.key))
-        self._timelines.identify(live, message, x)
+        self._timelines.identify(live, message, x, link.secrets)
 
     def _settle(self, x: Exchange, how: Ended, at_us: int) -> None:
         """Take the end of an exchange whose answer opened nothing."""
@@ -416,7 +416,7 @@ class Tracker:
             if params.meta is not None and bytes(params.meta.progress_token):
                 self._token(live, bytes(params.meta.progress_token), event)
             operations.link(live, event, params)
-        self._timelines.identify(live, message, x)
+        self._timelines.identify(live, message, x, link.secrets)
 
     def _client_answer(self, x: Exchange, message: Envelope, data: bytes) -> None:
         """Take the client's answer to a request of the server: it came in this exchange's request."""
@@ -512,7 +512,7 @@ class Tracker:
     def _complete(self, x: Exchange, event: Event, message: Envelope, data: bytes, at_us: int) -> None:
         """Take the answer of a request."""
         link: _Link = x.link
-        live, direction, key = link.live, event.direction, (event.jsonrpc_id or "").encode()
+        live, direction, key = link.live, event.direction, event.key
         if live is not None and direction is not None:
             live.answer(direction, key, event)
         if event.status is not _WAITING:
@@ -540,17 +540,17 @@ class Tracker:
             if x.last_event_id is not None:  # a resumed stream may bring it again
                 live.remember(key if message.error is UNSET else message.key, event)
             if isinstance(message.result, Result):
-                self._learn(live, event, message.result, verdict, at_us)
+                self._learn(live, event, message.result, verdict, at_us, link)
         self._timelines.finish(event, verdict, at_us, link.secrets)
         if event.type == "initialize":
             self._initialized(x, event, at_us)
 
-    def _learn(self, live: Live, event: Event, result: Result, verdict: Verdict, at_us: int) -> None:
+    def _learn(self, live: Live, event: Event, result: Result, verdict: Verdict, at_us: int, link: _Link) -> None:
         """Note what an answer of the server says beyond how the request went."""
         if result.meta is not None or event.type in OPENING:
-            self._timelines.identify_server(live, event, result)
+            self._timelines.identify_server(live, event, result, link.secrets)
         if event.type == "tools/list":
-            self._ledger.tools(live.row, event, result.tools, at_us)
+            self._ledger.tools(live.row, event, result.tools, at_us, link.secrets)
         if verdict is not SUCCESS and verdict.outcome is Outcome.INPUT_REQUIRED:
             operations.wants_input(live, event, result)
         elif verdict is not SUCCESS and verdict.outcome is Outcome.TASK:
@@ -586,7 +586,7 @@ class Tracker:
         if x.stream.own_answer:
             event.note = "answered by the tap itself"
         if live is not None:
-            live.answer(_TO_SERVER, (event.jsonrpc_id or "").encode(), event)
+            live.answer(_TO_SERVER, event.key, event)
         status = x.status
         if event.type in LASTING and how is Ended.CLIENT_GONE and status < 400:
             verdict = Verdict(note="closed by the client")
@@ -630,7 +630,7 @@ class Tracker:
         if link.event is None:
             link.event = self._ledger.http(x, link.head, reason)
             if link.head.last_event_id is not None and reason is None:
-                link.event.note = self._ledger.word(f"resumed from {link.head.last_event_id}")
+                link.event.note = self._ledger.word(f"resumed from {link.head.last_event_id}", link.secrets)
             if link.live is not None:
                 self._timelines.attach(link.live, link.event)
 

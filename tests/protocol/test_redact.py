@@ -505,3 +505,18 @@ def test_the_document_names_what_is_masked() -> None:
     document = (Path(__file__).parents[2] / "docs" / "privacy.md").read_text()
     for name in (*WORDS, *NOT_WORDS, *HEADERS, *(rule.why for rule in RULES)):
         assert f"`{name}`" in document, name
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("no: password=hunter22", "no: password=•••• (redacted: key)"),
+        ("host=db,password=hunter22;port=1", "host=db,password=•••• (redacted: key);port=1"),
+        ("cannot read b'password=hunter22&x=1'", "cannot read b'password=•••• (redacted: key)&x=1'"),
+        ("f(token={token=hunter22})", "f(token={token=•••• (redacted: key)})"),
+        ("invalid token: it has expired", "invalid token: it has expired"),
+        ("token == expected", "token == expected"),
+    ],
+)
+def test_an_error_text_that_assigns_a_secret(text: str, masked: str) -> None:
+    assert REDACTOR.text(text) == masked

@@ -69,7 +69,7 @@ UNUSUAL: dict[str, Any] = {
 def stored(line: Event) -> dict[str, Any]:
     """Return what the table has to hold for a line."""
     values: dict[str, Any] = {}
-    for name in Event.__slots__:
+    for name in (each for each in Event.__slots__ if each != "key"):
         value = getattr(line, name)
         if isinstance(value, Enum):
             value = value.value
