@@ -62,7 +62,7 @@ WAYS = [
     pytest.param(the_lock, "tap.db-lock was deleted", marks=pytest.mark.matrix),
     pytest.param(the_directory, "tap.db was deleted", marks=pytest.mark.matrix),
     pytest.param(away, "tap.db was deleted", marks=pytest.mark.matrix),
-    pytest.param(another_one, "tap.db was replaced"),
+    pytest.param(another_one, "tap.db was replaced", marks=pytest.mark.matrix),
 ]
 
 
@@ -116,6 +116,7 @@ def desk_answers(tap: Tap) -> bool:
         return False
 
 
+@pytest.mark.matrix
 def test_what_is_no_recording_is_left_alone_until_it_has_gone(tmp_path: Path) -> None:
     file = tmp_path / "tap.db"
     with Traffic() as traffic, running(traffic.url, file) as tap:
