@@ -23,9 +23,11 @@ import uvloop
 
 from mcp_tap.config import Address, Proxy, Settings
 from mcp_tap.errors import TapError, UsageError
+from mcp_tap.relay import memory
 from mcp_tap.relay.capacity import Capacity, raise_file_limit
 from mcp_tap.relay.feed import Channel
 from mcp_tap.relay.listener import Listener, notices
+from mcp_tap.relay.memory import Ebb
 from mcp_tap.relay.recorder_process import RecorderProcess, default_argv
 from mcp_tap.relay.sockets import SocketFile, listener_tls, listening_sockets
 from mcp_tap.relay.streams import Streams
@@ -67,11 +69,13 @@ async def run(settings: Settings, *, argv: Callable[[int, int, int], Sequence[st
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_unexpected if settings.debug else lambda _loop, _context: None)
     signals = _Signals(loop)
-    channel = Channel(settings.record.queue)
-    streams = Streams(channel, Capacity(settings.proxy.max_connections, say=say))
+    ebb = Ebb()
+    channel = Channel(settings.record.queue, ebb)
+    streams = Streams(channel, Capacity(settings.proxy.max_connections, say=say), ebb)
     files: list[SocketFile] = []
     try:
         settings, listeners, desk = _listeners(settings, streams, files)
+        memory.settle()
         return await _relay(settings, channel, streams, listeners, desk, signals, argv)
     finally:
         for file in files:

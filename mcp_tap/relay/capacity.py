@@ -28,8 +28,10 @@ RESERVE: Final = 40
 #: A stream's: the client's connection and the server's.
 EACH: Final = 2
 
-#: Seconds after which accepting is tried again though no stream has ended: what was short may be so no longer.
+#: Seconds after which accepting is tried again though no stream has ended: what was short may be so no longer. And how
+#: many of these have to pass without a client that waits before it is said that none does.
 RETRY: Final = 1.0
+CALM: Final = 10
 
 
 def raise_file_limit() -> None:
@@ -56,7 +58,7 @@ class Capacity:
         self._most = most
         self._say = say
         self._waiting: list[Callable[[], None]] = []
-        self._ebb = -1  # so few streams mean that clients need not wait any longer; -1 while they do not
+        self._calm = CALM  # how often it has been tried since a client had to wait; so often while none has to
 
     def room(self) -> int:
         """Return how many more streams there may be now."""
@@ -77,21 +79,25 @@ class Capacity:
     def give(self) -> None:
         """Count one that has ended, and let another in."""
         self.streams -= 1
-        if self.streams <= self._ebb:
-            self._ebb = -1
-            self._say("clients no longer wait: there is room for more connections")
         if self._waiting and self.room() > 0:
             self._resume()
 
     def wait(self, resume: Callable[[], None], error: OSError | None = None) -> None:
         """Call ``resume`` when there may be room. ``error`` is what accepting failed with, if that is why."""
-        if not self._waiting:
-            asyncio.get_running_loop().call_later(RETRY, self._resume)
         self._waiting.append(resume)
-        if self._ebb < 0:
-            self._ebb = self.streams * 9 // 10  # not with each one that leaves and lets another in
+        if self._calm >= CALM:
+            asyncio.get_running_loop().call_later(RETRY, self._retry)
             why = self._limit()[1] if error is None else os.strerror(error.errno or 0).lower()
             self._say(f"warning: further clients wait: {self.streams} connections are open, {why}")
+        self._calm = 0
+
+    def _retry(self) -> None:
+        self._calm += 1
+        if self._calm >= CALM:
+            self._say("clients no longer wait")
+        else:
+            asyncio.get_running_loop().call_later(RETRY, self._retry)
+            self._resume()
 
     def _resume(self) -> None:
         waiting, self._waiting = self._waiting, []

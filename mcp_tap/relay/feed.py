@@ -23,6 +23,7 @@ from collections import deque
 from typing import Final
 
 from mcp_tap.channel import COUNT, HEADER, Kind
+from mcp_tap.relay.memory import Ebb
 
 #: Bytes of one stream that may wait. One large answer must not use up what all others need.
 STREAM_BOUND: Final = 8 * 1000 * 1000
@@ -34,6 +35,9 @@ SLICE: Final = 256 * 1024
 
 #: Why something is lost that a recorder was given.
 DIED: Final = "the recorder died"
+
+#: So many bytes waiting at once leave more memory behind than should be kept.
+FLOOD: Final = 4 * 1000 * 1000
 
 #: Pieces whose time through the relay is remembered, and nanoseconds between two reports of their median.
 PACED: Final = 255
@@ -54,7 +58,7 @@ class Channel:
     Without a recorder (before `attach`, after `detach`) records wait, up to the bounds, for the next one.
     """
 
-    def __init__(self, bound: int) -> None:
+    def __init__(self, bound: int, ebb: Ebb | None = None) -> None:
         self.bound = bound
         self.dropped = 0  # pieces of traffic, since the start
         self.died = DIED  # why the next recorder is told what the last one lost
@@ -62,6 +66,8 @@ class Channel:
         self._short = False  # something was dropped and not all of it has been said yet
         self._queue: deque[tuple[int, int, int, bytes]] = deque()
         self._waiting = 0  # bytes in the queue, with headers
+        self._flood = False  # many have waited since the last ebb
+        self._ebb = ebb or Ebb()
         self._per_stream: dict[int, int] | None = None  # the same per stream; counted only while one could be over
         self._lost: dict[int, tuple[int, int]] = {}  # stream -> pieces and bytes to be said in a LOST
         self._opens: dict[int, bytes] = {}  # payload of the OPEN of every stream whose CLOSED has not been sent
@@ -275,7 +281,11 @@ class Channel:
                 self._sending = self._sending[sock.send(self._sending) :]
             if not self._queue:
                 break
+            self._flood |= self._waiting > FLOOD
             self._sending = memoryview(self._take())
+        if self._flood:
+            self._flood = False
+            self._ebb.begin()
         if self._drained is not None:
             self._drained.set()
 

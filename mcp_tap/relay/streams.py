@@ -10,6 +10,7 @@ from typing import Final
 from mcp_tap.channel import Closing, Kind
 from mcp_tap.relay.capacity import Capacity
 from mcp_tap.relay.head import Refusal
+from mcp_tap.relay.memory import Ebb
 from mcp_tap.relay.splice import Feed, Stream
 
 #: How long (seconds) the recorder may take to say which streams have a call in flight, and how long a stream must have
@@ -17,18 +18,23 @@ from mcp_tap.relay.splice import Feed, Stream
 ASK: Final = 0.25
 QUIET_NS: Final = 250_000_000
 
+#: So many streams at a time leave more memory behind when half of them are gone than should be kept.
+CROWD: Final = 500
+
 STOPPING: Final = Refusal(503, "mcp-tap is stopping", "try again in a moment")
 
 
 class Streams:
     """The streams of this process by their numbers. ``feed`` gets a record of everything that passes."""
 
-    def __init__(self, feed: Feed, capacity: Capacity | None = None) -> None:
+    def __init__(self, feed: Feed, capacity: Capacity | None = None, ebb: Ebb | None = None) -> None:
         self.feed = feed
         self.capacity = capacity or Capacity()
         self.open: dict[int, Stream] = {}
         self.draining = False
         self._number = 0
+        self._most = 0  # streams at a time, since the last ebb
+        self._ebb = ebb or Ebb()
         self._empty = asyncio.Event()
         self._told = asyncio.Event()  # the recorder has said which streams are busy
 
@@ -46,6 +52,10 @@ class Streams:
         """Forget a stream both ends of which are gone."""
         self.open.pop(stream.number, None)
         self.capacity.give()
+        self._most = max(self._most, len(self.open) + 1)
+        if self._most >= CROWD and len(self.open) <= self._most // 2:
+            self._most = 0
+            self._ebb.begin()
         if not self.open:
             self._empty.set()
 

@@ -146,8 +146,9 @@ def exchange(sock: socket.socket) -> bytes:
     return receive(sock, len(OK))
 
 
-def receive(sock: socket.socket, size: int) -> bytes:
+def receive(sock: socket.socket, size: int, *, exactly: bool = False) -> bytes:
+    """Return so many bytes or, unless it has to be exactly as many, what comes along with them; less at the end."""
     got = b""
-    while len(got) < size and (data := sock.recv(1 << 16)):
+    while len(got) < size and (data := sock.recv(size - len(got) if exactly else 1 << 16)):
         got += data
     return got
