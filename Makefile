@@ -95,6 +95,7 @@ bench-desk: setup
 
 bench-growth: setup
 	$(BIN)/python -m benchmarks.growth $(ARGS)
+	$(BIN)/python -m benchmarks --page
 
 bench-beside: setup
 	$(BIN)/python -m benchmarks.beside $(ARGS)

@@ -81,6 +81,7 @@ BARS: Final = (
     Bar("memory per idle stream: relay", "USS, 1,000 open", "idle-1000", _of("relay", unit=_KB), 6.0, "kB"),
     Bar("memory per idle stream: both", "USS, 1,000 open", "idle-1000", _of("open", unit=_KB), 12.0, "kB"),
     Bar("memory returns after 10,000 streams", "kept of what they took", "idle-10000", _of("kept", unit=0.01), 10, "%"),
+    Bar("5,000 calls/s for a minute: longer than a minute", "", "sustained", _of("behind", unit=0.01), 1, "%"),
     Bar("5,000 calls/s for a minute: calls not in the record", "", "sustained", _of("missing"), 0, "calls"),
     Bar(
         "5,000 calls/s for a minute: counts and sums of bytes", "differences between client, server and store",

@@ -7,8 +7,9 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
+from benchmarks import growth
 from benchmarks.bars import Verdict, verdicts
 from benchmarks.scenarios import SCENARIOS, Column, Round, Scenario
 
@@ -148,6 +149,7 @@ AGAIN: Final = """\
     make bench                             # everything: about 20 minutes on a quiet machine with two cores
     make bench ARGS=--quick                # a look, in a few minutes
     make bench ARGS="--only json-64 rate"  # some scenarios; the page is written anew from all results that are kept
+    make bench-growth                      # how cost grows
 
 nginx and haproxy are installed through apt-get where that can be done, mitmproxy, FastMCP and mcp-proxy at pinned
 versions below `.cache/bench`. What is missing is left out, with a line that says so. Another proxy takes part where a
@@ -159,8 +161,8 @@ variable holds the command that runs it, with `{port}` where it has to listen an
 """
 
 
-def page(parts: Mapping[str, Part], growth: str = "") -> str:
-    """Return the page; ``growth`` is its part about how cost grows."""
+def page(parts: Mapping[str, Part], growing: str) -> str:
+    """Return the page; ``growing`` is its part about how cost grows."""
     found = verdicts({name: part.rounds for name, part in parts.items()})
     lines = [INTRODUCTION, *_machine(list(parts.values())), "", "## The bars", "", *bar_lines(found), ""]
     if short := [part.scenario for part in parts.values() if part.effort != FULL]:
@@ -176,7 +178,7 @@ def page(parts: Mapping[str, Part], growth: str = "") -> str:
         if (part := parts.get(scenario.name)) is not None:
             lines += [f"## {scenario.title}", "", fill(scenario.text, WIDTH), "", *table(scenario, part.rounds), ""]
             lines += [f"{_rounds(part)}", ""]
-    lines += ["## How cost grows", "", growth.strip(), ""] if growth.strip() else []
+    lines += ["## How cost grows", "", growing.strip() or "Not measured yet: `make bench-growth`.", ""]
     return "\n".join([*lines, AGAIN])
 
 
@@ -204,16 +206,11 @@ def _machine(parts: Sequence[Part]) -> Iterator[str]:
 def write() -> dict[str, Part]:
     """Write the page from the results that are kept, and return these."""
     parts = kept()
-    DOCUMENT.write_text(page(parts, growth()))
+    DOCUMENT.write_text(page(parts, kept_growth()))
     return parts
 
 
-def growth() -> str:
-    """Return the part about how cost grows, from its own results."""
+def kept_growth() -> str:
+    """Return the part about how cost grows, from its own results, or nothing where there are none."""
     path = RESULTS / "growth.json"
-    if not path.exists():
-        return ""
-    from benchmarks.growth import part
-
-    found: Any = json.loads(path.read_text())
-    return part(found)
+    return growth.part(json.loads(path.read_text())) if path.exists() else ""

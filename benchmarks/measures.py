@@ -169,6 +169,7 @@ def sustained(rate: int, seconds: float) -> Measure:
         number = int(rate * seconds * share)
         seen = client("load", way.port, "--connections", 64, "--rate", rate, "--calls", number)
         figures = spent.figures(seen)
+        figures["behind"] = seen["seconds"] * rate / seen["calls"] - 1  # what it took longer than it should
         server = [now - then for now, then in zip(_served(way), before, strict=True)]
         stored = [now - (then or 0) for now, then in zip(way.rows(store)[0], stored_before, strict=True)]
         mine = [seen["calls"], seen["request_bytes"], seen["response_bytes"]]

@@ -124,7 +124,8 @@ SCENARIOS: Final = (
     ),
     Scenario(
         "result-10MB", "Results of 10 MB",
-        "The same, 4 a second. Bodies beyond 8 MB are recorded by size, time and status alone.",
+        "The same, 4 a second. Bodies beyond 8 MB are recorded by size, time and status alone, and no more than 8 MB of "
+        "a stream wait for a recorder that is busy: it may have only parts of these, and says so.",
         (*REFERENCES, RELAY, TAP), (*CPU, *LATENCY, *RECORD),
         calls(10, connections=1, rate=4, path=f"/mcp/json/{10 * MB}"), 3,
     ),
