@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from mcp_tap.ui.svg import Element, Scale, element, linear, logarithmic
 
-_WIDTH: Final = 720
+_WIDTH: Final = 740
 _HEIGHT: Final = 300
 _LEFT: Final = 64
 _RIGHT: Final = 560  # beyond it stand the names of the lines
@@ -15,22 +15,23 @@ _BOTTOM: Final = 256
 #: Between two names, at least.
 _APART: Final = 15
 
-# An image cannot ask the page around it for colours, so it brings both sets.
-_STYLE: Final = """
-text { font: 12px system-ui, sans-serif; fill: #57606a }
-.title { font-weight: 600; font-size: 14px; fill: #1f2328 }
-.grid { stroke: #d8dee4 }
-.line { fill: none; stroke-width: 2 }
-.a { stroke: #0969da; fill: #0969da } .b { stroke: #bc4c00; fill: #bc4c00 } .c { stroke: #1a7f37; fill: #1a7f37 }
-.d { stroke: #8250df; fill: #8250df } .e { stroke: #bf3989; fill: #bf3989 } .f { stroke: #57606a; fill: #57606a }
-text.a, text.b, text.c, text.d, text.e, text.f { stroke: none }
-path.line { fill: none }
-@media (prefers-color-scheme: dark) {
-    text { fill: #9198a1 } .title { fill: #f0f6fc } .grid { stroke: #3d444d }
-    .a { stroke: #4493f8; fill: #4493f8 } .b { stroke: #db6d28; fill: #db6d28 } .c { stroke: #3fb950; fill: #3fb950 }
-    .d { stroke: #ab7df8; fill: #ab7df8 } .e { stroke: #db61a2; fill: #db61a2 } .f { stroke: #9198a1; fill: #9198a1 }
-}
-"""
+#: The colours of the lines, on light and on dark. An image cannot ask the page around it, so it brings both.
+_LIGHT: Final = ("#0969da", "#bc4c00", "#1a7f37", "#8250df", "#bf3989", "#57606a")
+_DARK: Final = ("#4493f8", "#db6d28", "#3fb950", "#ab7df8", "#db61a2", "#9198a1")
+_LOOKS: Final = "abcdef"
+
+
+def _colours(text: str, title: str, grid: str, lines: tuple[str, ...]) -> str:
+    each = (f".{look} {{ --c: {colour} }}" for look, colour in zip(_LOOKS, lines, strict=True))
+    return f"text {{ fill: {text} }} .title {{ fill: {title} }} .grid {{ stroke: {grid} }} {' '.join(each)}"
+
+
+_STYLE: Final = (
+    "text { font: 12px system-ui, sans-serif } .title { font-weight: 600; font-size: 14px } "
+    f"{_colours('#57606a', '#1f2328', '#d8dee4', _LIGHT)} "
+    f"@media (prefers-color-scheme: dark) {{ {_colours('#9198a1', '#f0f6fc', '#3d444d', _DARK)} }} "
+    "path { fill: none; stroke: var(--c); stroke-width: 2 } circle, .name { fill: var(--c) }"
+)
 
 
 class Line(NamedTuple):
@@ -53,10 +54,11 @@ def graph(title: str, across: str, up: str, lines: list[Line], *, log: bool = Fa
 
     Up is linear from 0, or logarithmic with ``log``. Lines without points are left out, at most six are drawn.
     """
-    lines = [line for line in lines if line.points][:6]
+    lines = [line for line in lines if line.points][: len(_LOOKS)]
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points]
-    x_scale, x_marks = logarithmic(min(xs), max(xs), _LEFT, _RIGHT)
+    x_scale = Scale(min(xs), max(xs), _LEFT, _RIGHT, log=True)  # lines end where their names begin
+    x_marks = [mark for mark in logarithmic(min(xs), max(xs), _LEFT, _RIGHT)[1] if min(xs) <= mark <= max(xs)]
     if log:
         y_scale, y_marks = logarithmic(min(ys), max(ys), _BOTTOM, _TOP)
     else:
@@ -104,11 +106,11 @@ def _lines(lines: list[Line], x_scale: Scale, y_scale: Scale) -> list[Element]:
     order = sorted(range(len(lines)), key=lambda number: y_scale(lines[number].points[-1][1]))
     above = float(_TOP - _APART)
     for place, number in enumerate(order):
-        look, line = "abcdef"[number], lines[number]
+        look, line = _LOOKS[number], lines[number]
         places = [(x_scale(x), y_scale(y)) for x, y in line.points]
-        drawn.append(element("path", d="M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places), class_=f"line {look}"))
+        drawn.append(element("path", d="M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places), class_=look))
         drawn += [element("circle", cx=x, cy=y, r=2.5, class_=look) for x, y in places]
         lowest = _BOTTOM - _APART * (len(order) - 1 - place)
         above = min(max(places[-1][1], above + _APART), lowest)
-        drawn.append(element("text", line.name, x=places[-1][0] + 8, y=above + 4, class_=look))
+        drawn.append(element("text", line.name, x=places[-1][0] + 8, y=above + 4, class_=f"name {look}"))
     return drawn

@@ -1,8 +1,9 @@
 """Lines of timelines and their bodies as statements: where nearly all of a writer's time goes.
 
-Nearly all lines are answered calls. What is the same in all of them stands in a statement of their own, because each
-value that is bound costs as much as storing it, and eight rows share a run of that statement, because beginning and
-ending a run costs a third of a row. Whatever is unusual, and whatever was written before, is an upsert of all columns.
+Nearly all lines are answered calls and what a server tells meanwhile. What is the same in all of them stands in a
+statement of their own, because each value that is bound costs as much as storing it, and eight rows share a run of that
+statement, because beginning and ending a run costs a third of a row. Whatever is unusual, and whatever was written
+before, is an upsert of all columns.
 """
 
 from __future__ import annotations
@@ -63,34 +64,35 @@ _ANY: Final = _Form(
     len(_COLUMNS.split()),
 )
 
-#: What an answered call has in common with all others; columns that are not named are empty.
-_USUAL: Final = {
+#: What such lines have in common; columns that are named nowhere are empty.
+_USUAL: Final = {"status": "'succeeded'", "attempt": "1", "request_cut": "0", "response_cut": "0", "dropped": "0"}
+_OF_CALLS: Final = {
     "kind": "'request'",
     "direction": "'client_to_server'",
-    "status": "'succeeded'",
-    "attempt": "1",
     "http_method": "'POST'",
     "http_status": "200",
-    "request_cut": "0",
-    "response_cut": "0",
-    "dropped": "0",
+    **_USUAL,
 }
 _CALL: Final = """
-    pk change connection seq at_us time type name duration_us headers_us first_byte_us last_byte_us jsonrpc_id path
-    stream request_bytes response_bytes
+    pk change connection seq at_us time type name stream request_bytes response_bytes duration_us headers_us
+    first_byte_us last_byte_us jsonrpc_id path
 """
+_OF_NOTIFICATIONS: Final = {"kind": "'notification'", "direction": "'server_to_client'", **_USUAL}
+_NOTIFICATION: Final = "pk change connection seq at_us time type name stream request_bytes response_bytes parent"
 
 
-def _usual(columns: str) -> _Form:
+def _usual(columns: str, of_all: dict[str, str]) -> _Form:
     names = columns.split()
-    return _new("timeline", [*names, *_USUAL], f"({', '.join([*'?' * len(names), *_USUAL.values()])})")
+    return _new("timeline", [*names, *of_all], f"({', '.join([*'?' * len(names), *of_all.values()])})")
 
 
-_ANSWERED: Final = _usual(_CALL)
-_STREAMED: Final = _usual(_CALL + "first_event_us trace_id sse_events")
+_ANSWERED: Final = _usual(_CALL, _OF_CALLS)
+_STREAMED: Final = _usual(_CALL + "first_event_us trace_id sse_events", _OF_CALLS)
+_TOLD: Final = _usual(_NOTIFICATION, _OF_NOTIFICATIONS)
 
 # a member of an enumeration costs as much to look up as a column to store
-_REQUEST, _TO_SERVER, _SUCCEEDED = Kind.REQUEST, Direction.TO_SERVER, Status.SUCCEEDED
+_REQUEST, _NOTIFIED, _SUCCEEDED = Kind.REQUEST, Kind.NOTIFICATION, Status.SUCCEEDED
+_TO_SERVER, _TO_CLIENT = Direction.TO_SERVER, Direction.TO_CLIENT
 
 
 def line_statements(events: Iterable[Event], change: int, first: int) -> Statements:
@@ -99,64 +101,91 @@ def line_statements(events: Iterable[Event], change: int, first: int) -> Stateme
     Those numbered ``first`` and above are surely new.
     """
     runs: list[tuple[_Form, list[Any]]] = []
-    form: _Form | None = None
+    last: _Form | None = None
     values: list[Any] = []
     moment, time = -1, ""
     for event in events:
         event.change = change = change + 1
-        at_us, connection, sse = event.at_us, event.connection, event.sse_events
+        at_us, connection, parent = event.at_us, event.connection, event.parent
         if at_us // 1000 != moment:  # many lines share a millisecond
             moment, time = at_us // 1000, iso(at_us)
+        form = _ANY if event.pk < first else _form(event)
+        if form is not last:
+            last, values = form, []
+            runs.append((form, values))
+        if form is _ANY:
+            values += _values(event, time)
+            continue
+        values += (
+            event.pk,
+            change,
+            None if connection is None else connection.pk,
+            event.seq,
+            at_us,
+            time,
+            event.type,
+            event.name,
+            event.stream,
+            event.request_bytes,
+            event.response_bytes,
+        )
+        if form is _TOLD:
+            values.append(None if parent is None else parent.pk)
+            continue
+        values += (
+            event.duration_us,
+            event.headers_us,
+            event.first_byte_us,
+            event.last_byte_us,
+            event.jsonrpc_id,
+            event.path,
+        )
+        if form is _STREAMED:
+            values += (event.first_event_us, event.trace_id, _json(event.sse_events))
+    return list(chain.from_iterable(form.statements(values) for form, values in runs))
+
+
+def _form(event: Event) -> _Form:
+    """Return how a new line is written."""
+    if (
+        event.status is not _SUCCEEDED
+        or event.attempt != 1
+        or event.outcome is not None
+        or event.failure_reason is not None
+        or event.code is not None
+        or event.message is not None
+        or event.operation is not None
+        or event.peer is not None
+        or event.note is not None
+        or event.request_cut
+        or event.response_cut
+        or event.dropped
+    ):
+        return _ANY
+    streamed = event.sse_events or event.trace_id is not None or event.first_event_us is not None
+    if event.kind is _REQUEST:
         if (
-            event.pk >= first
-            and event.status is _SUCCEEDED
-            and event.kind is _REQUEST
-            and event.direction is _TO_SERVER
+            event.direction is _TO_SERVER
             and event.http_status == 200
             and event.http_method == "POST"
-            and event.attempt == 1
-            and event.outcome is None
-            and event.failure_reason is None
-            and event.code is None
-            and event.message is None
-            and event.operation is None
             and event.parent is None
-            and event.peer is None
-            and event.note is None
-            and not event.request_cut
-            and not event.response_cut
-            and not event.dropped
         ):
-            row: Values = (
-                event.pk,
-                change,
-                None if connection is None else connection.pk,
-                event.seq,
-                at_us,
-                time,
-                event.type,
-                event.name,
-                event.duration_us,
-                event.headers_us,
-                event.first_byte_us,
-                event.last_byte_us,
-                event.jsonrpc_id,
-                event.path,
-                event.stream,
-                event.request_bytes,
-                event.response_bytes,
-            )
-            its = _ANSWERED
-            if sse or event.trace_id is not None or event.first_event_us is not None:
-                row = (*row, event.first_event_us, event.trace_id, _json(sse))
-                its = _STREAMED
-        else:
-            row, its = _values(event, time), _ANY
-        if its is not form:
-            form, values = its, []
-            runs.append((form, values))
-        values += row
-    return list(chain.from_iterable(form.statements(values) for form, values in runs))
+            return _STREAMED if streamed else _ANSWERED
+    elif (
+        event.kind is _NOTIFIED
+        and event.direction is _TO_CLIENT
+        and event.http_status is None
+        and event.http_method is None
+        and event.path is None
+        and event.jsonrpc_id is None
+        and event.duration_us is None
+        and event.headers_us is None
+        and event.first_byte_us is None
+        and event.last_byte_us is None
+        and not streamed
+    ):
+        return _TOLD
+    return _ANY
 
 
 def _values(event: Event, time: str) -> Values:
@@ -210,8 +239,10 @@ def _json(numbers: list[int]) -> str | None:
 
 # --------------------------------------------------------------------------------------------------------- bodies
 
+_ASKED: Final = Side.REQUEST
 _BODY: Final = ("timeline", "side", "codec", "data", "masked")
 _EITHER: Final = _Form(upsert("body", dict.fromkeys(_BODY, "?"), "timeline, side", frozenset(_BODY[:2])), "", 5)
+_NEW: Final = _new("body", _BODY, "(?, ?, ?, ?, ?)")
 _BOTH: Final = _new("body", _BODY, "(?, 'request', ?, ?, ?), (?, 'response', ?, ?, ?)")
 
 
@@ -220,18 +251,21 @@ def body_statements(bodies: Iterable[Body], first: int) -> Statements:
     requests: dict[int, Body] = {}
     responses: dict[int, Body] = {}
     for body in bodies:
-        (requests if body.side is Side.REQUEST else responses)[body.event.pk] = body
+        (requests if body.side is _ASKED else responses)[body.event.pk] = body
     both: list[Any] = []
+    new: list[Any] = []
     either: list[Any] = []
     for pk, asked in requests.items():
-        answered = responses.pop(pk, None) if pk >= first else None
-        if answered is not None:
+        if pk < first:
+            either += (pk, "request", asked.codec._value_, asked.data, asked.masked)
+        elif (answered := responses.pop(pk, None)) is None:
+            new += (pk, "request", asked.codec._value_, asked.data, asked.masked)
+        else:
             both += (
                 pk, asked.codec._value_, asked.data, asked.masked,
                 pk, answered.codec._value_, answered.data, answered.masked,
             )  # fmt: skip
-        else:
-            either += (pk, "request", asked.codec._value_, asked.data, asked.masked)
     for pk, answered in responses.items():
-        either += (pk, "response", answered.codec._value_, answered.data, answered.masked)
-    return [*_BOTH.statements(both), *_EITHER.statements(either)]
+        alone = either if pk < first else new
+        alone += (pk, "response", answered.codec._value_, answered.data, answered.masked)
+    return [*_BOTH.statements(both), *_NEW.statements(new), *_EITHER.statements(either)]

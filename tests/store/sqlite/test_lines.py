@@ -32,27 +32,36 @@ USUAL: dict[str, Any] = {
     "request_bytes": 72,
     "response_bytes": 530,
 }
-#: What else can be in each of its columns.
-UNUSUAL: dict[str, Any] = {
+#: What a server told, as nearly all others are.
+TOLD: dict[str, Any] = {
     "kind": Kind.NOTIFICATION,
+    "type": "notifications/progress",
+    "direction": Direction.TO_CLIENT,
+    "status": Status.SUCCEEDED,
+    "stream": 3,
+    "request_bytes": 274,
+}
+#: What else can be in each of the columns.
+UNUSUAL: dict[str, Any] = {
+    "kind": Kind.HTTP,
     "type": "ping",
     "name": None,
-    "direction": Direction.TO_CLIENT,
-    "status": Status.WAITING,
+    "direction": None,
+    "status": Status.FAILED,
     "outcome": Outcome.TASK,
     "failure_reason": FailureReason.TOOL_ERROR,
     "code": "-32000",
     "message": "busy",
-    "duration_us": None,
-    "headers_us": None,
-    "first_byte_us": None,
+    "duration_us": 0,
+    "headers_us": 1,
+    "first_byte_us": 2,
     "first_event_us": 4050,
-    "last_byte_us": None,
-    "jsonrpc_id": None,
+    "last_byte_us": 3,
+    "jsonrpc_id": '"7"',
     "attempt": 2,
     "http_method": "GET",
     "http_status": 202,
-    "path": None,
+    "path": "/",
     "peer": "127.0.0.1:50000",
     "stream": 0,
     "trace_id": "0af7651916cd43dd8448eb211c80319c",
@@ -64,6 +73,10 @@ UNUSUAL: dict[str, Any] = {
     "sse_events": [10, 20],
     "note": "guessed",
 }
+#: Columns of either that may be empty.
+OPTIONAL = """
+    name direction status http_method http_status duration_us headers_us first_byte_us last_byte_us jsonrpc_id path
+"""
 
 
 def stored(line: Event) -> dict[str, Any]:
@@ -90,21 +103,22 @@ def in_file(path: Path) -> list[dict[str, Any]]:
         db.close()
 
 
-@pytest.mark.parametrize("usual", [1, 8, 21])
-def test_every_line_is_stored_as_it_is(tmp_path: Path, usual: int) -> None:
+@pytest.mark.parametrize("usual", [USUAL, TOLD], ids=["called", "told"])
+@pytest.mark.parametrize("between", [1, 8, 21])
+def test_every_line_is_stored_as_it_is(tmp_path: Path, between: int, usual: dict[str, Any]) -> None:
     one = connection()
     lines: list[Event] = []
 
     def add(**values: Any) -> None:
-        lines.append(event(one, T0 + len(lines) * 700, **(USUAL | values)))
+        lines.append(event(one, T0 + len(lines) * 700, **(usual | values)))
 
-    for name, value in UNUSUAL.items():
-        for _ in range(usual):
+    for name, value in [*UNUSUAL.items(), *((name, None) for name in OPTIONAL.split())]:
+        for _ in range(between):
             add()
         add(**{name: value})
     add(operation=lines[0])
     add(parent=lines[1])
-    lines.append(event(None, T0 - 5, **USUAL))
+    lines.append(event(None, T0 - 5, **usual))
     path = tmp_path / "tap.db"
     record(path, Batch([one], lines))
     assert in_file(path) == [stored(line) for line in lines]
