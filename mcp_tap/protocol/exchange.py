@@ -345,7 +345,7 @@ class Stream:
         "_client_ended",
         "_requests",
         "_responses",
-        "_server_ended",
+        "_server_left",
         "_start_us",
         "closed",
         "connect_error",
@@ -372,7 +372,7 @@ class Stream:
         self._start_us = 0
         self.own_answer = False  # the tap answered in the server's place
         self._client_ended = False
-        self._server_ended = False
+        self._server_left = False  # before the client did
         self._requests = RequestReader()
         self._responses = ResponseReader(self._answering)
         if resumed:
@@ -444,7 +444,7 @@ class Stream:
 
     def server_eof(self, at_us: int) -> None:
         """Hear that the server ended its direction: nothing more will be answered here."""
-        self._server_ended = True
+        self._server_left = not self._client_ended
         for part in self._responses.end():
             if part is End.BY_CLOSE and self.open:
                 self._finish(self.open[0], Ended.COMPLETE, at_us)
@@ -465,8 +465,8 @@ class Stream:
             ended = Ended.STOPPED
         elif self.own_answer and self.connect_error:
             ended = Ended.UNREACHABLE
-        elif how != Closing.CLIENT_RESET and not self._client_ended:
-            ended = Ended.SERVER_GONE
+        elif self._server_left or (how != Closing.CLIENT_RESET and not self._client_ended):
+            ended = Ended.SERVER_GONE  # a request that was sent after the server's end had no answer to expect
         else:
             ended = Ended.CLIENT_GONE
         self._end_all(ended, at_us)

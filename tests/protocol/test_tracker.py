@@ -712,6 +712,15 @@ def test_a_server_that_resets_after_its_client_has_left_was_not_lost() -> None:
     assert wire.one("tools/call").code == "client_disconnected"
 
 
+def test_a_client_that_asks_after_the_end_of_its_server_did_not_leave() -> None:
+    wire, tcp = opened()
+    tcp.stream.server_eof(wire.now)
+    tcp.post(call(1), **LEGACY)
+    tcp.stream.client_eof()
+    tcp.stream.close(Closing.END, wire.now)
+    assert wire.one("tools/call").code == "connection_lost"
+
+
 def test_a_gap_marks_everybody_who_was_in_use() -> None:
     wire, tcp = opened()
     initialize(wire.tcp(), "S2")
