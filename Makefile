@@ -6,6 +6,7 @@
 #   make conformance      the official conformance suite, directly and through the tap
 #   make transparency     all that shows that traffic is unchanged, written to docs/transparency.md
 #   make faults           real clients over bad links, with the tap between and without
+#   make soak             mixed traffic and random faults for half an hour             (MINUTES=5; ARGS="--seed 1 --rate 100")
 #   make lint types       what has to be clean before a commit
 #   make audit            known vulnerabilities of what is installed                   (ARGS=--must: none asked is a failure)
 #   make fuzz             a million strange conversations                              (ARGS="--inputs N --seed S")
@@ -17,7 +18,7 @@
 #   make bench-beside     what an open page costs the traffic
 
 .DEFAULT_GOAL := test
-.PHONY: setup demo test test-all fuzz conformance transparency faults lint types audit bench bench-desk bench-growth bench-beside sdk browser screenshots clean
+.PHONY: setup demo test test-all fuzz conformance transparency faults soak lint types audit bench bench-desk bench-growth bench-beside sdk browser screenshots clean
 .SILENT:
 
 # The first Python that is new enough.
@@ -71,6 +72,10 @@ transparency: conformance
 # Real clients and servers over links that misbehave, and a recorder that dies meanwhile.
 faults: setup sdk
 	$(BIN)/pytest -n 2 tests/faults $(ARGS)
+
+# Without the SDKs their clients are left out.
+soak: setup
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),30) $(ARGS)
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz $(ARGS)
