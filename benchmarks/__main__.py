@@ -32,6 +32,8 @@ def main() -> int:
     options = parser.parse_args()
     names = {scenario.name for scenario in SCENARIOS}
     wanted = [s for s in SCENARIOS if not options.only or any(_means(w, s.name, names) for w in options.only)]
+    if sys.platform != "linux":
+        parser.error("CPU time and memory of processes are read as Linux has them")
     if not wanted:
         parser.error(f"there are {', '.join(sorted(names))}")
     failed: list[str] = []
@@ -64,7 +66,7 @@ def measure(scenario: Scenario, effort: Effort) -> list[str]:
     except OSError as error:  # its server cannot be started
         return [f"{scenario.name}: {error}"]
     failed = [f"{name} ({why})" for name, why in outcome.failed.items()]
-    done = FULL if effort == Effort() else f"{effort.rounds or 'all'} rounds at most, {effort.share:.0%} of the calls"
+    done = FULL if effort == Effort() else "a quick look" if effort.share < 1 else f"no more than {effort.rounds}"
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     left_out = [*outcome.absent, *failed]
     keep(Part(scenario.name, today, done, about(), programs.versions(), left_out, outcome.rounds))

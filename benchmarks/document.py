@@ -130,10 +130,10 @@ that it is what they give.
 """
 
 READING: Final = """\
-CPU is what the kernel charged to the processes under test, user and system, divided by the calls that passed; what the
-recorder still had to do when the load was over is counted. *Tap* is the tap as it is run by default: redacted bodies
-stored, the desk on; only the live view is off, which is for a terminal that somebody looks at. *Tap, not recording* is
-its relay alone, with a recorder that throws away what it is given.
+CPU is what the kernel charged to the processes under test, user and system, divided by the calls that passed. What the
+recorder still had to do when the load was over is counted; what server and clients use is not. *Tap* is the tap as it
+is run by default: redacted bodies stored, the desk on; only the live view is off, which is for a terminal that somebody
+looks at. *Tap, not recording* is its relay alone, with a recorder that throws away what it is given.
 
 The clients and the server share one core, what is measured has another for itself: both processes of the tap on the
 same one. The routes take turns, so ratios, which are taken within a round, can be trusted where single figures of one

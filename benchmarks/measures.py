@@ -93,7 +93,8 @@ class Spent:
         spent = {name: us - self._cpu[name] for name, us in self._way.cpu_us().items()}
         number = max(1, seen[each])
         figures: Figures = {name: us / number for name, us in spent.items()}
-        figures |= {"cpu": sum(spent.values()) / number}
+        if self._way.route.command is not None:  # what the server alone costs is nobody's overhead
+            figures["cpu"] = sum(spent.values()) / number
         figures |= {name: seen[name] for name in ("p50", "p99", "max") if seen.get(name) is not None}
         if seen.get("seconds"):
             figures["rate"] = seen["calls"] / seen["seconds"]

@@ -28,6 +28,33 @@ from benchmarks.machine import allow_files
 from benchmarks.upstream import FIRST_ID, TIME_MARK
 
 
+class Chunks:
+    """Takes the chunks of a body apart as they come (RFC 9112 §7.1): a proxy may cut them anywhere, and anew."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._rest = b""  # an incomplete line with a size
+        self._left = 0  # bytes of the chunk that are still to come
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what of the body has come."""
+        rest, at, parts = self._rest + data, 0, []
+        while at < len(rest) and not self.ended:
+            if self._left:
+                parts.append(rest[at : at + self._left])
+                at += len(parts[-1])
+                self._left -= len(parts[-1])
+                continue
+            if (end := rest.find(b"\r\n", at)) < 0:
+                break
+            if end > at:  # else it is the end of the chunk before
+                self._left = int(rest[at:end], 16)
+                self.ended = not self._left
+            at = end + 2
+        self._rest = rest[at:]
+        return b"".join(parts)
+
+
 class Reader(asyncio.Protocol):
     """One paced stream: notes how late each event is."""
 
@@ -37,6 +64,7 @@ class Reader(asyncio.Protocol):
         self._events = events
         self._session = session
         self._delays = delays
+        self._chunks: Chunks | None = None  # not before the head is over
         self._rest = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -47,7 +75,16 @@ class Reader(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take what has come; an event is here when the empty line behind it is."""
         now = time.monotonic_ns()
-        rest = self._rest + data if self._rest else data
+        if self._chunks is None:
+            self._rest += data
+            head, blank, data = self._rest.partition(b"\r\n\r\n")
+            if not blank:
+                return
+            if not head.startswith(b"HTTP/1.1 200"):
+                self._transport.abort()
+                return
+            self._chunks, self._rest = Chunks(), b""
+        rest = self._rest + self._chunks.feed(data)
         begin = 0
         while (end := rest.find(b"\n\n", begin)) >= 0:
             mark = rest.find(TIME_MARK, begin, end)
@@ -57,7 +94,7 @@ class Reader(asyncio.Protocol):
                 self.missing -= 1
             begin = end + 2
         self._rest = rest[begin:]
-        if self._rest.endswith(b"0\r\n\r\n"):
+        if self._chunks.ended:
             self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:

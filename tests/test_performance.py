@@ -13,8 +13,10 @@ import pytest
 
 from benchmarks.bars import BARS, verdicts
 from benchmarks.document import DOCUMENT, RESULTS, bar_lines, cell, kept, kept_growth, page
+from benchmarks.load import unchunked
 from benchmarks.routes import ROUTES
 from benchmarks.scenarios import SCENARIOS, Column
+from benchmarks.streams import Chunks
 from benchmarks.upstream import EVENT_SIZE, FIRST_ID, SIZE, answer, body, progress
 
 if TYPE_CHECKING:
@@ -93,6 +95,16 @@ def test_answers_have_the_size_and_the_id_that_was_asked_for() -> None:
     assert len(progress(10**15)) == EVENT_SIZE
     stream = body(b"/mcp/sse/3", FIRST_ID)
     assert [json.loads(one.partition(b"data: ")[2])["jsonrpc"] for one in stream.split(b"\n\n")[:-1]] == ["2.0"] * 4
+
+
+def test_chunks_are_read_wherever_a_proxy_has_cut_them() -> None:
+    wire = b"5\r\nabc\r\n\r\n1\r\nd\r\n0\r\n\r\n"
+    assert unchunked(b"head" + wire, 4) == b"abc\r\nd"
+    for size in range(1, len(wire) + 1):
+        chunks = Chunks()
+        pieces = [wire[at : at + size] for at in range(0, len(wire), size)]
+        assert b"".join(map(chunks.feed, pieces)) == b"abc\r\nd"
+        assert chunks.ended
 
 
 def altered(answer: bytes) -> bytes:
