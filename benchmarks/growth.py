@@ -15,13 +15,16 @@ import statistics
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from textwrap import fill
+from typing import Any, Final, NamedTuple, TypedDict, TypeVar
 
 import httpx
 import orjson
 
 from benchmarks.graph import Line, graph, short
+from benchmarks.machine import about
 from benchmarks.recording import HOUR, month
 from benchmarks.traffic import Following, Traffic
 from mcp_tap.api.desk import Desk, Recording
@@ -37,14 +40,25 @@ _ROOT: Final = Path(__file__).parents[1]
 RESULTS: Final = _ROOT / "benchmarks" / "results" / "growth.json"
 IMAGES: Final = _ROOT / "docs" / "images"
 
+#: Columns of the document.
+WIDTH: Final = 118
+
 #: Bytes that a line of the long recording takes, with a fifth of all bodies, and what has to stay free beside it.
 _ROOM: Final = 600
 _RESERVE: Final = 5_000_000_000
 
-#: One point of a line: what it grows with, and what that costs.
+#: Points of a line: what it grows with, and what that costs.
 Points = list[tuple[float, float]]
-#: What a run found: the lines of each graph, by their names.
-Results = dict[str, dict[str, Points]]
+#: What was found: the lines of each graph, by their names.
+Found = dict[str, dict[str, Points]]
+
+
+class Results(TypedDict):
+    """What is kept: what was found, when, and on which machine."""
+
+    measured: str
+    machine: dict[str, str]
+    found: Found
 
 
 class Clock:
@@ -119,7 +133,7 @@ class Tap:
 # ----------------------------------------------------------------------------------------------- what cost grows with
 
 
-async def calls(_: int) -> Results:
+async def calls(_: int) -> Found:
     """Calls in one run, of 64 clients."""
     points: Points = []
     for count in (1000, 3000, 10_000, 30_000, 100_000):
@@ -130,7 +144,7 @@ async def calls(_: int) -> Results:
     return {"calls": {"a call": points}}
 
 
-async def live(_: int) -> Results:
+async def live(_: int) -> Found:
     """Sessions that are live at the same time, each calling in turn."""
     found: dict[str, Points] = {"a call": [], "a session's first call": []}
     for clients in (1, 10, 100, 1000, 10_000):
@@ -144,7 +158,7 @@ async def live(_: int) -> Results:
     return {"live": found}
 
 
-async def bodies(_: int) -> Results:
+async def bodies(_: int) -> Found:
     """The size of an answer; over 64 kB its beginning is stored."""
     points: Points = []
     for size in (100, 1000, 10_000, 30_000, 100_000, 1_000_000, 5_000_000):
@@ -157,7 +171,7 @@ async def bodies(_: int) -> Results:
     return {"bodies": {"a call": points}}
 
 
-async def streams(_: int) -> Results:
+async def streams(_: int) -> Found:
     """Streams of events that are open at the same time, with an event in turn."""
     points: Points = []
     for clients in (1, 10, 100, 1000, 10_000):
@@ -183,13 +197,13 @@ _PAGES: Final[dict[str, tuple[str, int | None]]] = {
 
 def _recording(events: int) -> Iterator[Batch]:
     """Give a month in batches, with a hundred lines in a session."""
-    for batch in month(events=events + events // 20, sessions=max(3, events // 100), busy=0):
+    for batch in month(events=events + events // 20 + 3000, sessions=max(3, events // 100), busy=0):
         for event in batch.events:
             event.peer = None  # of a line that belongs to a session its connection knows the address
         yield batch
 
 
-async def database(events: int) -> Results:
+async def database(events: int) -> Found:
     """A recording of a month that grows to so many lines, a hundred of them in a session."""
     folder = _ROOT / ".cache"
     folder.mkdir(exist_ok=True)
@@ -253,7 +267,7 @@ async def _pages(path: Path, now_us: int) -> dict[str, float]:
         await reader.close()
 
 
-MEASURED: Final[dict[str, Callable[[int], Coroutine[Any, Any, Results]]]] = {
+MEASURED: Final[dict[str, Callable[[int], Coroutine[Any, Any, Found]]]] = {
     "calls": calls,
     "live": live,
     "bodies": bodies,
@@ -263,51 +277,103 @@ MEASURED: Final[dict[str, Callable[[int], Coroutine[Any, Any, Results]]]] = {
 
 # ------------------------------------------------------------------------------------------------------ what it shows
 
-#: Each graph: its title, what is across, what is up, whether up is logarithmic, too.
-_GRAPHS: Final[dict[str, tuple[str, str, str, bool]]] = {
-    "calls": ("CPU of the recorder by calls", "calls in one run", "µs a call", False),
-    "live": ("CPU of the recorder by live sessions", "live sessions", "µs a call", False),
-    "bodies": ("CPU of the recorder by the size of answers", "bytes of an answer", "µs a call", True),
-    "streams": ("CPU of the recorder by open streams", "open streams", "µs an event", False),
-    "database": ("CPU of the writer by the length of the recording", "lines in the file", "µs a line", False),
-    "sessions": ("CPU of the list of sessions by sessions", "sessions in the file", "ms a page", False),
-    "pages": ("CPU of the desk's pages by the length of the recording", "lines in the file", "ms a page", True),
+
+class _Graph(NamedTuple):
+    """What a graph shows."""
+
+    title: str
+    one: str  # what is across, one of them and many
+    many: str
+    up: str
+    text: str = ""  # what the figures alone do not say
+    log: bool = False  # whether up is logarithmic, too
+
+
+_GRAPHS: Final = {
+    "calls": _Graph("CPU of the recorder by calls", "call in one run", "calls in one run", "µs a call"),
+    "live": _Graph(
+        "CPU of the recorder by live sessions",
+        "live session",
+        "live sessions",
+        "µs a call",
+        "They call in turn. The recorder remembers a few hundred different heads; where more come by in turn, it reads "
+        "each anew. The row of a session is written once in a batch, here once for each call.",
+    ),
+    "bodies": _Graph(
+        "CPU of the recorder by the size of answers",
+        "byte of an answer",
+        "bytes of an answer",
+        "µs a call",
+        "The first 64 kB are masked and stored; of the rest the frame of JSON-RPC is read.",
+        log=True,
+    ),
+    "streams": _Graph(
+        "CPU of the recorder by open streams",
+        "open stream",
+        "open streams",
+        "µs an event",
+        "An event of 300 bytes on each in turn, a row for each. The rows of an open stream and of its session are "
+        "written once in a batch, here once for each event.",
+    ),
+    "database": _Graph(
+        "CPU of the writer by the length of the recording",
+        "line in the file",
+        "lines in the file",
+        "µs a line",
+        "A hundred lines in a session, a fifth of the calls with both bodies. What pages over weeks show is counted "
+        "ahead once an hour and once a day.",
+    ),
+    "sessions": _Graph(
+        "CPU of the list of sessions by sessions", "session in the file", "sessions in the file", "ms a page"
+    ),
+    "pages": _Graph(
+        "CPU of the desk's pages by the length of the recording",
+        "line in the file",
+        "lines in the file",
+        "ms a page",
+        "Every page is made anew each time. Five in a hundred calls failed, and errors are grouped by reading each.",
+        log=True,
+    ),
 }
 
 
 def draw(results: Results, folder: Path = IMAGES) -> None:
     """Write a graph of each result."""
-    for name, (title, across, up, log) in _GRAPHS.items():
-        if name in results:
-            lines = [Line(each, points) for each, points in results[name].items()]
-            (folder / f"growth-{name}.svg").write_text(graph(title, across, up, lines, log=log), encoding="utf-8")
+    for name, (title, _, many, up, _text, log) in _GRAPHS.items():
+        if name in results["found"]:
+            lines = [Line(each, points) for each, points in results["found"][name].items()]
+            (folder / f"growth-{name}.svg").write_text(graph(title, many, up, lines, log=log), encoding="utf-8")
 
 
 def part(results: Results) -> str:
-    """Return the part of the document on how cost grows, in Markdown: a graph and a sentence for each result."""
-    told = []
-    for name, (title, across, up, _) in _GRAPHS.items():
-        if name in results:
-            said = " ".join(_sentence(line, across, up, points) for line, points in results[name].items() if points)
-            told.append(f"### {title}\n\n![{title}](images/growth-{name}.svg)\n\n{said}\n")
-    return "\n".join(told)
+    """Return the part of the document on how cost grows, in Markdown: a graph and what it says for each result."""
+    machine = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
+    told = [
+        fill(
+            "CPU time of the recorder in one process, from the bytes of the channel to the file, and of the desk on "
+            "that file. Everything is recorded as by default: both bodies of every call, masked. "
+            f"{results['measured']}, {machine}.",
+            WIDTH,
+        )
+    ]
+    for name, shown in _GRAPHS.items():
+        if name in results["found"]:
+            said = " ".join(_sentence(line, shown, each) for line, each in results["found"][name].items() if each)
+            told += [f"### {shown.title}", f"![{shown.title}](images/growth-{name}.svg)", fill(said, WIDTH)]
+            told += [fill(shown.text, WIDTH)] if shown.text else []
+    return "\n\n".join(told) + "\n"
 
 
-def _sentence(line: str, across: str, up: str, points: Points) -> str:
+def _sentence(line: str, shown: _Graph, points: Points) -> str:
     (x, first), (far, last) = points[0], points[-1]
-    unit = up.partition(" ")[0]
-    most = max(y for _, y in points)
-    between = f" (at most {_figure(most)} {unit} between)" if most > 1.25 * max(first, last) else ""
-    ratio, span = last / first, far / x
-    grown = (
-        "it does not grow"
-        if ratio < 1.25
-        else f"{_figure(ratio)} times as much for {_figure(span)} times as many {across}"
+    unit, (_, most) = shown.up.partition(" ")[0], max(points, key=lambda point: point[1])
+    begin = (
+        f"{line[0].upper()}{line[1:]}: {_figure(first)} {unit} with {short(x)} {shown.one if x == 1 else shown.many}"
     )
-    return (
-        f"{line[0].upper()}{line[1:]}: {_figure(first)} {unit} of CPU at {short(x)} {across}, "
-        f"{_figure(last)} {unit} at {short(far)}{between}: {grown}."
-    )
+    between = f", at most {_figure(most)} {unit} between" if most > 1.25 * max(first, last) else ""
+    ratio = last / first
+    grown = "no more" if ratio < 1.25 else f"{_figure(ratio)} times as much for {_figure(far / x)} times as many"
+    return f"{begin}, {_figure(last)} {unit} with {short(far)}{between}: {grown}."
 
 
 def _figure(value: float) -> str:
@@ -321,13 +387,16 @@ def main() -> None:
     parser.add_argument("--only", default="", choices=["", *MEASURED])
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    results: Results = orjson.loads(options.out.read_bytes()) if options.out.exists() else {}
+    found: Found = {}
+    if options.only and options.out.exists():
+        found = orjson.loads(options.out.read_bytes())["found"]
     for name, measure in MEASURED.items():
         if options.only in {"", name}:
             print(name, flush=True)
-            results |= asyncio.run(measure(options.events))
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            options.out.write_bytes(orjson.dumps(results, option=orjson.OPT_INDENT_2) + b"\n")
+            found |= asyncio.run(measure(options.events))
+    results = Results(measured=f"{datetime.now(UTC):%Y-%m-%d}", machine=about(), found=found)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_bytes(orjson.dumps(results, option=orjson.OPT_INDENT_2) + b"\n")
     draw(results)
     print(part(results))
 
