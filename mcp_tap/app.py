@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import gc
 import logging
@@ -66,6 +67,10 @@ COLLECT_AFTER: Final = 50_000
 #: Seconds that the start-up lines wait for a server to answer.
 FIRST_LOOK: Final = 0.5
 
+#: Seconds between two looks at whether the recorder is at rest, and the share of a core that it uses at most then.
+REST_EVERY: Final = 5.0
+AT_REST: Final = 0.1
+
 #: Calls whose latencies the status line's p95 is of.
 RECENT_CALLS: Final = 500
 
@@ -122,10 +127,12 @@ async def _record(settings: Settings, channel: socket.socket, desk_socket: socke
     await loop.create_connection(lambda: recorder, sock=channel)
     recorder.say(encode(0, Kind.READY, time.monotonic_ns()))
     watching = asyncio.create_task(_watch(settings, window, recorder, reader))
+    resting = asyncio.create_task(_rest())
     try:
         await recorder.run()
     finally:
         watching.cancel()
+        resting.cancel()
         desk.ending.set()
         server.should_exit = True
         await asyncio.wait([serving, watching], timeout=1.5)
@@ -275,6 +282,22 @@ async def _watch(settings: Settings, window: _Window, recorder: Recorder, reader
             warned += 1
         window.status(recorder)
         await asyncio.sleep(0.25)
+
+
+async def _rest() -> None:
+    """Give memory back whenever a busy time is over: neither Python nor the C library does so by itself."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # the GNU C library's
+    used, busy = time.process_time(), True
+    while True:
+        await asyncio.sleep(REST_EVERY)
+        before, used = used, time.process_time()
+        if used - before > AT_REST * REST_EVERY:
+            busy = True
+        elif busy:
+            busy = False
+            gc.collect()
+            if trim is not None:
+                trim(0)
 
 
 class _Window:

@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 #: Seconds between checkpoints. With one each second a commit takes at most 9 ms; left to SQLite, up to 160 ms.
 _CHECKPOINT: Final = 1.0
 
+#: Seconds without a batch after which SQLite gives its pages back: up to 64 MB that were worth it under load.
+_REST: Final = 5.0
+
 #: Pages of 8 kB. A log that is longer than this after a checkpoint grows faster than it can be moved beside the writer.
 _LONG_LOG: Final = 8000
 
@@ -233,7 +236,12 @@ class Writer:
         """Move what was written from the log into the file, on a connection of its own beside the writer."""
         failing = False
         while True:
-            await self._written.wait()
+            try:
+                async with asyncio.timeout(_REST):
+                    await self._written.wait()
+            except TimeoutError:
+                await self._rest()
+                await self._written.wait()
             self._written.clear()
             try:
                 _, pages, _ = await self._checkpoints.run(_passive_checkpoint)
@@ -245,6 +253,13 @@ class Writer:
                     log.warning("%s: checkpoint failed, the -wal file grows: %s", self._path, error)
                 failing = True
             await asyncio.sleep(_CHECKPOINT)
+
+    async def _rest(self) -> None:
+        for thread in (self._thread, self._checkpoints):
+            try:
+                await thread.run(lambda db: db.execute("PRAGMA shrink_memory").fetchone())
+            except sqlite3.Error as error:
+                log.warning("%s: SQLite keeps its memory: %s", self._path, error)
 
     # ----------------------------------------------------------------------------------------- from rows to values
 
