@@ -16,6 +16,7 @@ from typing import Final, cast
 
 from mcp_tap.channel import COUNT, MOMENT, Decoder, Kind, Record, encode, encode_json
 from mcp_tap.model import Batch, StoreError
+from mcp_tap.protocol.clock import clock_set
 from mcp_tap.protocol.exchange import Stream
 from mcp_tap.protocol.tracker import Tracker
 from mcp_tap.store import Writer
@@ -265,6 +266,7 @@ class Recorder(asyncio.Protocol):
         self._records = 0
         self._bytes = 0
         self._clock_ns = time.time_ns() - time.monotonic_ns()
+        self._asleep_ns = _asleep_ns()
         self._paused = False
         self._draining: set[int] | None = None
         self._transport: asyncio.Transport | None = None
@@ -446,7 +448,18 @@ class Recorder(asyncio.Protocol):
         return (time.monotonic_ns() + self._clock_ns) // 1000
 
     def _follow_clock(self) -> None:
-        offset = time.time_ns() - time.monotonic_ns()
-        if abs(offset - self._clock_ns) > CLOCK_STEP_NS:
-            log.warning("the clock was set by %.3f s", (offset - self._clock_ns) / 1e9)
-            self._clock_ns = offset
+        step, asleep_ns = time.time_ns() - time.monotonic_ns() - self._clock_ns, _asleep_ns()
+        if abs(step) <= CLOCK_STEP_NS:
+            return
+        self._clock_ns += step
+        # a machine that slept did not set its clock: that time has passed for calls and sessions, too
+        set_by, self._asleep_ns = step - (asleep_ns - self._asleep_ns), asleep_ns
+        if abs(set_by) > CLOCK_STEP_NS:
+            log.warning("the clock was set by %.3f s", set_by / 1e9)
+            clock_set(set_by // 1000, self._tracker.connections, self._streams.values())
+
+
+def _asleep_ns() -> int:
+    """Return how long the machine has been suspended: the monotonic clock stands still meanwhile (Linux, macOS)."""
+    with_sleep = getattr(time, "CLOCK_BOOTTIME", None)
+    return 0 if with_sleep is None else time.clock_gettime_ns(with_sleep) - time.monotonic_ns()

@@ -471,6 +471,12 @@ class Stream:
             ended = Ended.CLIENT_GONE
         self._end_all(ended, at_us)
 
+    def clock_set(self, by_us: int) -> None:
+        """Move the beginnings of what is open: the clock was set by so much."""
+        self._start_us += by_us
+        for x in self.open:
+            x.at_us += by_us
+
     def _answering(self) -> str | None:
         return self.open[0].request.method if self.open else None
 
