@@ -12,8 +12,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -25,6 +23,7 @@ import httpx
 import pytest
 import zstandard
 
+from mcp_tap import cli
 from tests.tap import PATIENCE, Tap, running
 
 CREDENTIAL = "tk-canary-9f8e7d6c5b4a-header"
@@ -286,13 +285,16 @@ VERBS = (
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
-def test_no_verb_prints_a_secret(verb: tuple[str, ...], tapped: tuple[Tap, Path]) -> None:
+def test_no_verb_prints_a_secret(
+    verb: tuple[str, ...], tapped: tuple[Tap, Path], capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
     _, directory = tapped
-    command = [sys.executable, "-m", "mcp_tap.cli", *verb, "--store", f"sqlite:///{directory}/tap.db"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout) > 20
-    assert found(done.stdout + done.stderr) == []
+    with pytest.raises(SystemExit) as ended:
+        cli.main((*verb, "--store", f"sqlite:///{directory}/tap.db"))
+    printed = capsysbinary.readouterr()
+    assert ended.value.code == 0, printed.err
+    assert len(printed.out) > 20
+    assert found((printed.out + printed.err).decode()) == []
 
 
 def test_no_answer_of_the_desk_holds_a_secret(tapped: tuple[Tap, Path]) -> None:
