@@ -60,6 +60,9 @@ PROBE_US: Final = 60 * SECOND
 #: A re-initialisation this soon after a 404 continues the session.
 REPLACE_US: Final = 60 * SECOND
 
+#: One that ended for good is remembered this long, for what may still be on its way; after that, that it has been.
+FORGET_US: Final = 60 * SECOND
+
 #: Connections that are remembered. Beyond it the ones that were idle longest are forgotten; their rows stay.
 MAX_LIVE: Final = 20_000
 
@@ -199,6 +202,7 @@ class Connections:
         self._by_key: dict[bytes, list[Live]] = {}  # oldest first
         self._by_stream: dict[int, dict[Live, None]] = {}  # who used an open TCP connection, the last one last
         self._probes: dict[tuple[int | str, str], tuple[Event, int]] = {}
+        self._over: dict[int, None] = {}  # hashes of what led to connections that have ended and are forgotten
         self._replaceable: dict[bytes, list[Live]] = {}  # by who sends: ended by a 404 a moment ago
 
     def __len__(self) -> int:
@@ -222,7 +226,8 @@ class Connections:
         live = self._by_session.get((x.stream.upstream, word))
         if live is None:
             live = self._new(x, Origin.HEADER, at_us)
-            live.row.origin_note = "adopted: it began before the recording"
+            over = hash((x.stream.upstream, word)) in self._over
+            live.row.origin_note = "adopted: it had ended before" if over else "adopted: it began before the recording"
             live.row.era = Era.LEGACY
             live.accepted = True
             self._name(live, word)
@@ -404,9 +409,14 @@ class Connections:
     def due(self, at_us: int) -> list[tuple[Live, EndReason, int]]:
         """Return the connections whose time is over, why, and when that was; mark the quiet ones."""
         over: list[tuple[Live, EndReason, int]] = []
+        gone: list[Live] = []
         for live in self._live.values():
             row = live.row
-            if live.ended or live.open:
+            if live.open:
+                continue
+            if live.ended:
+                if at_us - (row.ended_us or 0) > FORGET_US and not self.may_reopen(live):
+                    gone.append(live)
                 continue
             idle_us = at_us - row.last_active_us
             if not live.accepted and at_us - row.created_us > PENDING_US:
@@ -422,7 +432,7 @@ class Connections:
             for key, lives in self._replaceable.items()
             if (recent := [live for live in lives if at_us - (live.row.ended_us or 0) <= REPLACE_US])
         }
-        self._forget()
+        self._forget(gone)
         return over
 
     def restore(self, rows: Iterable[Connection]) -> None:
@@ -506,18 +516,21 @@ class Connections:
             if not lives:
                 del self._by_key[live.key]
 
-    def _forget(self) -> None:
-        """Drop what was idle longest, ended ones first, down to the bound."""
-        excess = len(self._live) - MAX_LIVE
-        if excess <= 0:
-            return
-        idle = [live for live in self._live.values() if not live.open]
-        for live in sorted(idle, key=lambda live: (not live.ended, live.row.last_active_us))[:excess]:
+    def _forget(self, gone: list[Live]) -> None:
+        """Drop these, and beyond the bound what was idle longest, ended ones first."""
+        excess = len(self._live) - len(gone) - MAX_LIVE
+        if excess > 0:
+            dropped = set(gone)
+            rest = [live for live in self._live.values() if not live.open and live not in dropped]
+            gone += sorted(rest, key=lambda live: (not live.ended, live.row.last_active_us))[:excess]
+        for live in gone:
             del self._live[id(live.row)]
             self._unkey(live)
             for word in (live.row.mcp_session_id, live.alias):
-                if word is not None and self._by_session.get((live.row.upstream, word)) is live:
-                    del self._by_session[live.row.upstream, word]
+                key = live.row.upstream, word or ""
+                if word is not None and self._by_session.get(key) is live:
+                    del self._by_session[key]
+                    _keep(self._over, hash(key), None, MAX_LIVE)
 
 
 _Key = TypeVar("_Key")

@@ -9,7 +9,6 @@ Bodies are held up to MAX_BODY; of a longer one sizes, times and status are know
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, Final, Protocol
@@ -364,7 +363,7 @@ class Stream:
         self.observer = observer
         self.peer = peer
         self.upstream = upstream
-        self.open: deque[Exchange] = deque()  # exchanges without their end, oldest first
+        self.open: list[Exchange] = []  # exchanges without their end, oldest first: hardly ever more than one
         self.reading: Exchange | None = None  # the one whose request is still coming
         self.connect_error: str | None = None
         self.closed = False
@@ -495,7 +494,7 @@ class Stream:
 
     def _end_all(self, how: Ended, at_us: int) -> None:
         while self.open:
-            self.open.popleft().end(how, at_us)
+            self.open.pop(0).end(how, at_us)
         reading, self.reading = self.reading, None
         if reading is not None and how is not Ended.LOST:
             reading.request_done(at_us, whole=False)
