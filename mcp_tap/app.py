@@ -38,7 +38,7 @@ from mcp_tap.api.heads import BoundedHeads
 from mcp_tap.api.reopening import open_reopening
 from mcp_tap.channel import MOVED, Kind, encode, encode_json
 from mcp_tap.config import Address, Proxy, Settings
-from mcp_tap.model import Batch, ConnectionStatus, Direction, Status, TapError, UsageError, hash_session_id
+from mcp_tap.model import Batch, ConnectionStatus, Direction, Status, StoreError, TapError, UsageError, hash_session_id
 from mcp_tap.model import Kind as EventKind
 from mcp_tap.protocol.redact import Redactor
 from mcp_tap.protocol.revisions import LASTING
@@ -127,7 +127,7 @@ async def _record(settings: Settings, channel: socket.socket, desk_socket: socke
     await loop.create_connection(lambda: recorder, sock=channel)
     recorder.say(encode(0, Kind.READY, time.monotonic_ns()))
     watching = asyncio.create_task(_watch(settings, window, recorder, reader))
-    resting = asyncio.create_task(_rest())
+    resting = asyncio.create_task(_rest(reader))
     try:
         await recorder.run()
     finally:
@@ -284,7 +284,7 @@ async def _watch(settings: Settings, window: _Window, recorder: Recorder, reader
         await asyncio.sleep(0.25)
 
 
-async def _rest() -> None:
+async def _rest(reader: Reader) -> None:
     """Give memory back whenever a busy time is over: neither Python nor the C library does so by itself."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # the GNU C library's
     used, busy = time.process_time(), True
@@ -295,6 +295,8 @@ async def _rest() -> None:
             busy = True
         elif busy:
             busy = False
+            with contextlib.suppress(StoreError):
+                await reader.rest()
             gc.collect()
             if trim is not None:
                 trim(0)

@@ -348,6 +348,9 @@ class Reader(Protocol):
         write), StoreError with code `query_timeout` when it takes too long.
         """
 
+    async def rest(self) -> None:
+        """Give back memory that only speeds up the next questions: nobody asks any at the moment."""
+
     async def close(self) -> None:
         """Let go of the store."""
 

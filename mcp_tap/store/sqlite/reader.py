@@ -157,6 +157,10 @@ class Reader:
         """
         return await asyncio.to_thread(own_query.ask, self._path, sql, limit, seconds)
 
+    async def rest(self) -> None:
+        """Give back memory that only speeds up the next questions."""
+        await self._pool.rest()
+
     async def close(self) -> None:
         """Let go of the store."""
         await self._pool.close()

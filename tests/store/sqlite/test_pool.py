@@ -94,3 +94,25 @@ def test_a_closed_pool_says_so(path: Path) -> None:
         await pool.close()
 
     run(work())
+
+
+def test_connections_at_rest_give_their_pages_back(path: Path) -> None:
+    async def work() -> None:
+        pool = Pool(path)
+        await pool.open()
+        told: list[str] = []
+        together = threading.Barrier(2)
+
+        def watched(db: sqlite3.Connection) -> None:
+            together.wait()
+            db.set_trace_callback(told.append)
+
+        await asyncio.gather(pool.run(watched), pool.run(watched))
+        told.clear()
+        await pool.rest()
+        assert told == ["PRAGMA shrink_memory"] * 2
+        assert await counted(pool) == 1
+        await pool.close()
+        await pool.rest()
+
+    run(work())
