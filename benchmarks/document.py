@@ -36,7 +36,8 @@ class Part(NamedTuple):
     effort: str  # `FULL`, or what was done instead
     machine: Mapping[str, str]
     programs: Mapping[str, str]  # versions
-    left_out: Sequence[str]  # routes, with the reason where something failed
+    absent: Sequence[str]  # routes whose program is missing
+    failed: Sequence[str]  # routes that could not be measured, and why
     rounds: Sequence[Round]
 
 
@@ -185,7 +186,8 @@ def page(parts: Mapping[str, Part], growing: str) -> str:
 def _rounds(part: Part) -> str:
     said = f"`{part.scenario}`: {len(part.rounds)} round{'s' if len(part.rounds) != 1 else ''}, {part.measured}"
     said += "" if part.effort == FULL else f", {part.effort}"
-    return f"{said}. {'Left out: ' + ', '.join(part.left_out) + '.' if part.left_out else ''}".rstrip()
+    said += f". Not installed: {', '.join(part.absent)}" if part.absent else ""
+    return f"{said}. Failed: {'; '.join(part.failed)}." if part.failed else f"{said}."
 
 
 def _machine(parts: Sequence[Part]) -> Iterator[str]:

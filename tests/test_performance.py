@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from benchmarks.bars import BARS, verdicts
+from benchmarks import document
+from benchmarks.bars import BARS, Verdict, verdicts
 from benchmarks.document import DOCUMENT, RESULTS, bar_lines, cell, kept, kept_growth, page
 from benchmarks.load import unchunked
 from benchmarks.routes import ROUTES
@@ -73,6 +74,13 @@ def test_a_bar_that_does_not_hold_says_so_and_one_without_figures_too() -> None:
     assert first.endswith("| **no** |")
     assert second.endswith("| yes |")
     assert all(line.endswith("| not measured |") for line in [*bar_lines(verdicts({}))][2:])
+
+
+def test_why_a_bar_does_not_hold_stands_below_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    bar = BARS[0]._replace(floor="A socket's four system calls alone take 8 µs.")
+    for figure, told in ((bar.limit + 1, True), (bar.limit, False)):
+        monkeypatch.setattr(document, "verdicts", lambda _results, figure=figure: [Verdict(bar, figure)])
+        assert (bar.floor in page({}, "")) == told
 
 
 def test_cells_are_medians_spreads_and_ratios() -> None:
