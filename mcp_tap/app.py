@@ -119,6 +119,7 @@ async def _record(settings: Settings, channel: socket.socket, desk_socket: socke
         notice=window.live.notice,
         keep_us=keep_us,
         max_size=settings.record.max_size,
+        cut_us=writer.cut_us,
     )
     reader = await _reader(settings)
     desk = _desk(settings, reader, recorder)

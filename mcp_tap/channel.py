@@ -52,6 +52,8 @@ class Kind(IntEnum):
 #: ACK is cumulative: it counts records of every kind, stream 0 too, since this recorder got the channel. What was given
 #: to a recorder and not acknowledged when it died is what the GAP for its successor counts.
 
+#: Every recorder but the first of a relay gets a GAP before anything else, be it of nothing.
+
 #: After a GAP every stream that the dead recorder knew is announced again, by an OPEN with ``"resumed": true``; the
 #: next bytes of such a stream may begin anywhere in a message.
 

@@ -250,6 +250,7 @@ class Recorder(asyncio.Protocol):
         notice: Callable[[str], None],
         keep_us: int | None = None,
         max_size: int | None = None,
+        cut_us: int | None = None,
     ) -> None:
         self.dropped = 0  # pieces of traffic that never reached this process
         self.overhead_us: float | None = None  # median time of a piece through the relay, lately
@@ -258,6 +259,7 @@ class Recorder(asyncio.Protocol):
         self._writer = writer
         self._keep_us = keep_us  # None: for ever
         self._max_size = max_size  # None: any
+        self._cut_us = cut_us  # when an earlier recorder was cut off, until the relay has told how much that cost
         self._notice = notice
         self._stopped = asyncio.Event()  # nothing more will come
         self._stop_by: float | None = None  # monotonic seconds, where the relay says when it ends this process
@@ -326,6 +328,9 @@ class Recorder(asyncio.Protocol):
         """Take a record that is no traffic."""
         number, kind, at_ns, _ = record
         at_us = (at_ns + self._clock_ns) // 1000
+        if self._cut_us is not None:
+            self._tell_cut(self._cut_us, kind, at_us)
+            self._cut_us = None
         stream = self._streams.get(number)
         if kind == Kind.OPEN:
             told = record.json()
@@ -358,12 +363,20 @@ class Recorder(asyncio.Protocol):
             self._tracker.dropped(pieces, size, at_us, at_us, "the recorder was too slow for the traffic")
             stream.lose(pieces, at_us)
 
+    def _tell_cut(self, cut_us: int, kind: int, at_us: int) -> None:
+        """Record that an earlier tap was killed, unless it was only its recorder: then the relay knows what is lost."""
+        if kind != Kind.GAP:
+            why = "the tap was killed: what it had seen and not yet written is missing"
+            self._tracker.gap(0, 0, cut_us, max(cut_us, at_us), why)
+
     def _take_own(self, record: Record, at_us: int) -> None:
         """Take a record that is about the relay process itself."""
         if record.kind == Kind.GAP:
             gap = record.json()
             self.dropped += gap["records"]
             from_us, to_us = ((gap[end] + self._clock_ns) // 1000 for end in ("from_ns", "to_ns"))
+            if not gap["records"]:
+                return
             self._tracker.gap(gap["records"], gap["bytes"], from_us, to_us, gap["why"])
             self._notice(f"warning: {gap['records']} pieces of traffic were not recorded ({gap['why']})")
         elif record.kind == Kind.DRAIN:

@@ -165,7 +165,7 @@ class Ledger:
     def dropped(self, pieces: int, size: int, from_us: int, to_us: int, why: str) -> None:
         """Make the row that says how much of the traffic never reached the recorder, and when."""
         event = Event(Kind.LIFECYCLE, "records_dropped", from_us)
-        event.name = f"{pieces} pieces"
+        event.name = f"{pieces} pieces" if pieces else "an unknown number of pieces"
         event.request_bytes = size
         event.dropped = pieces
         event.duration_us = max(0, to_us - from_us)

@@ -60,6 +60,7 @@ class Channel:
 
     def __init__(self, bound: int, ebb: Ebb | None = None) -> None:
         self.bound = bound
+        self._followed = False  # the next recorder is not the first
         self.dropped = 0  # pieces of traffic, since the start
         self.died = DIED  # why the next recorder is told what the last one lost
         self._ample = min(bound, STREAM_BOUND)  # below this nothing can be over a bound
@@ -183,6 +184,7 @@ class Channel:
         self._slices.clear()
         self._sent_records = self._sent_bytes = 0
         self._acked = (0, 0)
+        self._followed = True
         self._flush()
 
     def _ahead(self) -> list[tuple[int, int, int, bytes]]:
@@ -194,7 +196,7 @@ class Channel:
         for _, records, size, from_ns in self._told:  # counts that died with the record that said them
             missed.add(records, size, from_ns)
         self._told.clear()
-        if missed.records:
+        if missed.records or self._followed:  # of nothing, too: that tells it from the first one
             missed.to_ns = at_ns
             ahead.append((0, _GAP, at_ns, missed.payload(self.died)))
         waiting = {stream for stream, kind, _, _ in self._queue if kind == _OPEN}

@@ -88,6 +88,7 @@ class Writer(Protocol):
 
     replica: str  # the five characters in every number-based id of this recording
     session_key: bytes  # 32 bytes: the key under which session ids are hashed where the settings say so
+    cut_us: int | None  # when a recorder that did not end in order last saw traffic; None: the last one did
     abandoned: int  # calls that a recorder before this one left waiting; closed as failed when the store was opened
 
     async def write(self, batch: Batch) -> None:

@@ -33,6 +33,9 @@ SLOW: Final = 0.7
 #: Microseconds by which two processes may see a moment apart: each joins the two clocks by itself.
 CLOCKS_US: Final = 2000
 
+#: Lines that say that a whole tap was killed.
+KILLED: Final = "SELECT at_us, at_us + duration_us AS until_us FROM timeline WHERE note LIKE 'the tap was killed%'"
+
 TIMES = [2, pytest.param(50, marks=pytest.mark.matrix)]
 
 
@@ -73,15 +76,18 @@ def test_a_recorder_that_is_killed_again_and_again(times: int, moments: random.R
 @pytest.mark.parametrize("times", [1, *TIMES[1:]])
 def test_both_processes_killed_again_and_again(times: int, moments: random.Random, tmp_path: Path) -> None:
     file = tmp_path / "tap.db"
-    killed_us, counts, lost = 0, Counts(), set[int]()
+    killed_us, lost = 0, set[int]()
     with Traffic() as traffic:
         for number in range(times + 1):
             with running(traffic.url, file) as tap:
                 if killed_us:
-                    lost |= lost_with_a_kill(tap, counts, killed_us, lost)
+                    lost |= lost_with_a_kill(tap, traffic.counts, killed_us, lost)
                 traffic.begin(tap.proxy, pause=PAUSE)
+                if killed_us:
+                    tap.until(partial(said_to_be_killed, tap, killed_us))
                 traffic.begin(tap.proxy, clients=3, wait=SLOW)
-                time.sleep(moments.uniform(0.1, 1.0))
+                tap.until(partial(tap.rows, "SELECT 1 FROM connection"))
+                time.sleep(moments.uniform(0.0, 1.0))
                 if number == times:
                     traffic.end()
                     assert tap.stop() == 0
@@ -92,7 +98,7 @@ def test_both_processes_killed_again_and_again(times: int, moments: random.Rando
                     os.kill(pid, signal.SIGKILL)
                 killed_us = time.time_ns() // 1000
                 tap.process.wait()
-                counts = traffic.end()
+                traffic.end()
                 tap.join()
             assert len(tap.said) > 3
     whole(tap)
@@ -140,6 +146,11 @@ def lost_with_a_kill(tap: Tap, counts: Counts, killed_us: int, before: set[int])
     for number in lost:
         assert wall_us(counts.answered[number][1]) > killed_us - BATCH * 1_000_000, number
     return lost
+
+
+def said_to_be_killed(tap: Tap, killed_us: int) -> bool:
+    """Whether the record says that a tap was killed around a moment."""
+    return any(row["at_us"] <= killed_us <= row["until_us"] for row in tap.rows(KILLED))
 
 
 def answered_once(traffic: Traffic, counts: Counts) -> None:

@@ -62,6 +62,12 @@ WHERE pk = ?
 _OPEN: Final = "SELECT pk FROM connection WHERE open_calls > 0 OR open_streams > 0"
 _RESET: Final = "UPDATE connection SET change = ?, open_calls = 0, open_streams = 0 WHERE pk = ?"
 
+#: A recorder that ends in order ends every connection. Those of the last one are among the newest.
+_CUT: Final = """
+SELECT max(last_active_us) FROM (SELECT status, last_active_us FROM connection ORDER BY last_active DESC LIMIT 1000)
+WHERE status = 'active'
+"""
+
 _FOLDED_UNTIL: Final = "SELECT coalesce(max(start_us), 0) FROM folded"
 _COUNTERS: Final = """
 SELECT (SELECT coalesce(max(pk), 0) FROM connection), (SELECT coalesce(max(pk), 0) FROM timeline),
@@ -97,6 +103,7 @@ class Writer:
         self._files: dict[str, file.Identity] = {}  # what the names of the recording led to
         self.replica = ""
         self.session_key = b""
+        self.cut_us: int | None = None
         self.abandoned = 0
 
     @classmethod
@@ -330,6 +337,7 @@ class Writer:
         """Read where the counters stand, and close what the recorder before this one left open."""
         self.replica, self.session_key = db.execute("SELECT replica, session_key FROM store").fetchone()
         self._last_connection, self._last_event, change = db.execute(_COUNTERS).fetchone()
+        self.cut_us = db.execute(_CUT).fetchone()[0]
         waiting = db.execute(_WAITING).fetchall()
         abandoned: list[Values] = [(number, pk) for number, (pk, _) in enumerate(waiting, change + 1)]
         change += len(abandoned)
