@@ -24,6 +24,9 @@ MOST_FIELDS: Final = 200
 #: Seconds from the first byte that is awaited to the end of a head. Browsers connect before they have a question.
 PATIENCE: Final = 30.0
 
+#: Questions that may wait behind one that is being answered. Browsers send none before they have the answer.
+MOST_WAITING: Final = 16
+
 #: Connections at once: each open page has one, for its live stream.
 MOST_CONNECTIONS: Final = 512
 
@@ -67,11 +70,13 @@ class BoundedHeads(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Begin to answer; raises where the head is too long."""
+        """Begin to answer; raises where the head is too long, or too much is waiting already."""
         if len(self.url) > MOST_OF_AN_ADDRESS:
             self._give_up(414, "the address is too long to be one of the desk's")
         if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MOST_OF_A_HEAD:
             self._give_up(431, f"the head of a request is {MOST_OF_A_HEAD} bytes at most")
+        if len(self.pipeline) == MOST_WAITING:
+            self._give_up(503, "too many requests before the first is answered")
         self._in_head = False
         self._wait_no_longer()
         super().on_headers_complete()

@@ -165,6 +165,17 @@ def test_more_connections_than_it_has_pages_for(asking: Asking, monkeypatch: pyt
     run(work())
 
 
+def test_questions_that_come_before_an_answer(asking: Asking) -> None:
+    async def work() -> None:
+        async with served(asking) as connect:
+            few = await told(connect, (ASK + END) * heads.MOST_WAITING + ASK + b"connection: close\r\n\r\n")
+            assert few.count(b"HTTP/1.1 200") == heads.MOST_WAITING + 1
+            many = await told(connect, (ASK + END) * 1000)
+            assert many.count(b"HTTP/1.1 ") < 3 * heads.MOST_WAITING
+
+    run(work())
+
+
 def test_junk_behind_a_question_is_not_put_into_its_answer(asking: Asking) -> None:
     async def work() -> None:
         async with served(asking) as connect:
