@@ -3,6 +3,7 @@
 #   make demo             a sample server, the tap and sample clients, to look around  (ARGS=--once: one round)
 #   make test             the quick tests                                              (ARGS="-k redact" and the like)
 #   make test-all         every test, with the whole matrix of official SDKs
+#   make test-compiled    the tests of the recorder against a compiled core
 #   make conformance      the official conformance suite, directly and through the tap
 #   make transparency     all that shows that traffic is unchanged, written to docs/transparency.md
 #   make faults           real clients over bad links, with the tap between and without
@@ -18,7 +19,7 @@
 #   make bench-beside     what an open page costs the traffic
 
 .DEFAULT_GOAL := test
-.PHONY: setup demo test test-all fuzz conformance transparency faults soak lint types audit bench bench-desk bench-growth bench-beside sdk browser screenshots clean
+.PHONY: setup demo test test-all test-compiled fuzz conformance transparency faults soak lint types audit bench bench-desk bench-growth bench-beside sdk browser screenshots clean
 .SILENT:
 
 # The first Python that is new enough.
@@ -36,7 +37,7 @@ $(BIN)/.pip:
 
 $(BIN)/.installed: $(BIN)/.pip pyproject.toml
 	echo "installing into .venv"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	MCP_TAP_PURE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	touch $@
 
 $(BIN)/.developing: $(BIN)/.installed
@@ -61,6 +62,10 @@ test: setup browser
 
 test-all: setup sdk browser
 	$(BIN)/pytest -n auto -m "not (links and matrix)" $(ARGS)
+
+# What goes through the core, against a wheel as `pip install .` makes it.
+test-compiled: setup
+	$(BIN)/python -m tests.compiled $(ARGS)
 
 # Needs node and npm; the suite and the Node that it wants go into .cache.
 conformance: setup sdk

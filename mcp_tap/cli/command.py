@@ -7,6 +7,7 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Final, NoReturn
 
 import click
@@ -38,8 +39,13 @@ def _looks_like_url(argument: str) -> bool:
     return bool(re.match(r"https?://|[\w.-]+:\d+(/|$)", argument, re.IGNORECASE))
 
 
+def version_line() -> str:
+    """Return what this is, and whether its core was compiled when it was installed."""
+    return f"mcp-tap {__version__}" + (" (compiled)" if find_spec("mcp_tap__mypyc") is not None else "")
+
+
 @click.group(cls=Verbs, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, "--version", message="mcp-tap %(version)s")
+@click.version_option(__version__, "--version", message=version_line())
 @click.option("--debug", is_flag=True, help="Show where an error comes from.")
 @click.pass_context
 def verbs(ctx: click.Context, debug: bool) -> None:

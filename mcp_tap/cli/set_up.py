@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import click
 
-from mcp_tap import __version__
 from mcp_tap.cli import flags
-from mcp_tap.cli.command import verbs
+from mcp_tap.cli.command import verbs, version_line
 from mcp_tap.errors import UsageError
 
 
@@ -102,7 +101,7 @@ def health(*, admin_listen: str | None, file: str | None, debug: bool) -> int:
 @click.command()
 def version() -> None:
     """Print the version."""
-    click.echo(f"mcp-tap {__version__}")
+    click.echo(version_line())
 
 
 @click.command("help")

@@ -45,8 +45,10 @@ def test_the_example_is_a_right_configuration(tmp_path: Path, capsys: pytest.Cap
     assert (ran.status, ran.out) == (0, "the settings are right\n")
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert mcp_tap(capsys, "version").out == mcp_tap(capsys, "--version").out == f"mcp-tap {__version__}\n"
+    monkeypatch.setattr("mcp_tap.cli.command.find_spec", lambda name: name)  # a wheel with a compiled core
+    assert mcp_tap(capsys, "version").out == f"mcp-tap {__version__} (compiled)\n"
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -189,6 +189,7 @@ def test_parallel_streams_are_counted() -> None:
     assert (row.open_streams, row.open_calls) == (0, 0)
 
 
+@pytest.mark.interpreted
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "MAX_LIVE", 10)
     wire = Wire()

@@ -98,6 +98,7 @@ def wire_idle() -> Wire:
     return Wire(idle_us=30 * MINUTE)
 
 
+@pytest.mark.interpreted
 def test_a_derived_connection_is_rolled_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(derived, "ROLL_MESSAGES", 3)
     wire = Wire()
@@ -107,6 +108,7 @@ def test_a_derived_connection_is_rolled_over(monkeypatch: pytest.MonkeyPatch) ->
     assert calls(wire) == [3, 3, 1]
 
 
+@pytest.mark.interpreted
 def test_many_agents_with_one_key_are_marked_and_rolled_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(derived, "ROLL_MESSAGES", 400)
     wire = Wire()

@@ -100,6 +100,7 @@ def test_inside_an_event() -> None:
     assert inside == [False, True, False]
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("step", [1000, 100_000])
 def test_an_event_beyond_the_limit_is_reported_without_its_data(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     monkeypatch.setattr(sse, "MAX_EVENT", 50_000)

@@ -459,6 +459,7 @@ def test_a_body_beyond_the_limit_is_cut_in_the_record() -> None:
     assert len(wire.body(event, Side.RESPONSE) or "") <= 500
 
 
+@pytest.mark.interpreted
 def test_a_body_too_large_to_decode(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mcp_tap.protocol.exchange.MAX_BODY", 1000)
     wire, tcp = opened()
@@ -742,6 +743,7 @@ def test_ids_longer_than_any_real_one_still_find_their_request() -> None:
     assert all(len(event.jsonrpc_id or "") <= 512 for event in events)
 
 
+@pytest.mark.interpreted
 def test_requests_without_end_and_without_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mcp_tap.protocol.exchange.MAX_OPEN", 5)
     wire, tcp = opened()

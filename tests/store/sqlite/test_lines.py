@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import fields
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ OPTIONAL = """
 def stored(line: Event) -> dict[str, Any]:
     """Return what the table has to hold for a line."""
     values: dict[str, Any] = {}
-    for name in (each for each in Event.__slots__ if each != "key"):
+    for name in (field.name for field in fields(Event) if field.name != "key"):
         value = getattr(line, name)
         if isinstance(value, Enum):
             value = value.value

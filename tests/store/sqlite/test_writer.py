@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -366,7 +367,7 @@ def test_recent_gives_back_the_connections_that_can_go_on(path: Path) -> None:
         async with writing(path) as writer:
             found = await writer.recent(T0, 10)
             assert [one.id for one in found] == [full.id, stopped.id, idle.id]
-            names = full.__slots__
+            names = [field.name for field in fields(full)]
             assert {name: getattr(found[0], name) for name in names} == {name: getattr(full, name) for name in names}
             assert list(found[0].tools) == ["b", "a"]
             assert found[1].end_reason is EndReason.SHUTDOWN
