@@ -34,8 +34,9 @@ def written(directory: Path) -> Path:
 async def desk(path: Path, **values: Any) -> AsyncIterator[Desk]:
     """Open a recording behind a desk, which says that it records."""
     async with reading(path) as reader:
-        values = {"proxies": (Proxy(upstream=parse_upstream(UPSTREAM)),), **values}
-        yield Desk(reader=reader, recording=lambda: Recording(on=True), **values)
+        proxies = (Proxy(upstream=parse_upstream(UPSTREAM)),)
+        values = {"proxies": proxies, "recording": lambda: Recording(on=True), **values}
+        yield Desk(reader=reader, **values)
 
 
 def client(asked: ASGIApp, **options: Any) -> httpx.AsyncClient:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
+from mcp_tap.api.desk import Recording
+from mcp_tap.config import Proxy, parse_upstream
 from tests.api.asking import Asking
 
 TOKEN = "correct-horse-battery"
@@ -249,3 +253,41 @@ def test_comparing_takes_no_longer_for_what_is_nearly_right(monkeypatch: pytest.
     for token in ("", "c", TOKEN[:-1], TOKEN, TOKEN * 100):
         guarded.answer("/api", headers={"authorization": f"Bearer {token}"})
     assert set(compared) == {(32, 32)}
+
+
+# --------------------------------------------------------------------------------------------------------- probes
+
+
+def failing() -> Recording:
+    return Recording(on=True, failing="/home/somebody/tap.db cannot be written: the disk is full")
+
+
+async def reaching(proxy: Proxy) -> str:
+    return "connected in 1 ms"
+
+
+@pytest.mark.parametrize("token", ["", TOKEN])
+def test_probes_tell_strangers_no_address(asking: Asking, token: str) -> None:
+    proxies = (Proxy(upstream=parse_upstream("https://server.example/mcp/key-in-a-path")),)
+    probed = Asking(asking.path, token=token, recording=failing, proxies=proxies, reach=reaching)
+    told = "".join(probed.answer(url).text for url in ("/healthz", "/readyz"))
+    assert "cannot be written" in told
+    assert "connected in 1 ms" in told
+    for word in ("key-in-a-path", "server.example", "/home/somebody", "127.0.0.1:6278"):
+        assert (word in told) == (not token), word
+
+
+def test_probes_connect_to_a_server_once_in_a_while(asking: Asking) -> None:
+    connected: list[Proxy] = []
+
+    async def reach(proxy: Proxy) -> str:
+        connected.append(proxy)
+        await asyncio.sleep(0.01)
+        return "connected in 10 ms"
+
+    async def probe(http: httpx.AsyncClient) -> None:
+        answers = await asyncio.gather(*(http.get("/readyz") for _ in range(50)))
+        assert {answer.json()["upstream_state"] for answer in answers} == {"connected in 10 ms"}
+
+    Asking(asking.path, reach=reach).within(probe)
+    assert len(connected) == 1
