@@ -44,6 +44,7 @@ from mcp_tap.protocol.redact import Redactor
 from mcp_tap.protocol.revisions import LASTING
 from mcp_tap.protocol.tracker import Tracker
 from mcp_tap.recorder import Recorder
+from mcp_tap.relay import memory
 from mcp_tap.relay.sockets import listening_sockets
 from mcp_tap.store import Reader, Writer, open_writer
 from mcp_tap.store.rows import event_row, session_row
@@ -81,6 +82,7 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.nice(NICE)
+    memory.keep()
     channel_fd, settings_fd, desk_fd = (int(argument) for argument in arguments)
     settings = Settings.from_file(settings_fd)
     logs.to_stderr(logging.DEBUG if settings.debug else logging.WARNING)

@@ -123,6 +123,7 @@ async def _relay(
     except TapError:
         streams.abort()  # what came meanwhile must not look complete
         raise
+    memory.keep()
     if started:
         for line in notices(settings):
             say(line)

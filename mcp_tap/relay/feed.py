@@ -36,6 +36,12 @@ SLICE: Final = 256 * 1024
 #: Why something is lost that a recorder was given.
 DIED: Final = "the recorder died"
 
+#: Payloads from so many bytes on are handed to the socket as they are; joining smaller ones costs less than a buffer of
+#: its own for each does.
+LARGE: Final = 16 * 1024
+#: What is asked of the kernel for the socket: room for a slice. It gives half of what it calls its most, or less.
+SOCKET_BUFFER: Final = 512 * 1024
+
 #: So many bytes waiting at once leave more memory behind than should be kept.
 FLOOD: Final = 4 * 1000 * 1000
 
@@ -76,7 +82,7 @@ class Channel:
         self._missed = _Missed()  # whole streams that did not fit, to be said in a GAP
         self._sock: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._sending = memoryview(b"")  # handed over, but the socket has not taken it yet
+        self._sending: deque[memoryview] = deque()  # handed over, but the socket has not taken it yet
         self._writing = False  # waiting for the socket
         self._timer: asyncio.Handle | None = None
         self._hurried = False
@@ -177,6 +183,7 @@ class Channel:
         """Send to this recorder from now on: first what its predecessor lost, then what has waited. Needs a loop."""
         self._loop = asyncio.get_running_loop()
         self._sock = sock
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
         ahead = list(self._ahead())
         self._queue.extendleft(reversed(ahead))
         self._waiting += sum(_HEADER + len(payload) for *_, payload in ahead)
@@ -214,7 +221,7 @@ class Channel:
             self._timer.cancel()
         self._sock, self._timer = None, None
         self._writing = self._hurried = False
-        self._sending = memoryview(b"")
+        self._sending.clear()
         if self._drained is not None:
             self._drained.set()
 
@@ -280,20 +287,30 @@ class Channel:
     def _send(self, sock: socket.socket) -> None:
         while True:
             while self._sending:
-                self._sending = self._sending[sock.send(self._sending) :]
+                self._sent(sock.sendmsg(self._sending))
             if not self._queue:
                 break
             self._flood |= self._waiting > FLOOD
-            self._sending = memoryview(self._take())
+            self._sending.extend(map(memoryview, self._take()))
         if self._flood:
             self._flood = False
             self._ebb.begin()
         if self._drained is not None:
             self._drained.set()
 
-    def _take(self) -> bytes:
+    def _sent(self, size: int) -> None:
+        """Forget so many bytes of what is being sent: the socket has taken them."""
+        sending = self._sending
+        while size:
+            first = sending.popleft()
+            if size < len(first):
+                sending.appendleft(first[size:])
+            size -= min(size, len(first))
+
+    def _take(self) -> list[bytes]:
         """Return the next records as bytes, and remember that they are under way."""
         queue, pack = self._queue, HEADER.pack
+        whole: list[bytes] = []
         parts: list[bytes] = []
         size = records = 0
         from_ns = queue[0][2]
@@ -301,7 +318,11 @@ class Channel:
         while queue and size < SLICE:
             stream, kind, at_ns, payload = queue.popleft()
             parts.append(pack(stream, kind, at_ns, len(payload)))
-            parts.append(payload)
+            if len(payload) < LARGE:
+                parts.append(payload)
+            else:
+                whole += (b"".join(parts), payload)
+                parts.clear()
             step = len(payload) + _HEADER
             size += step
             records += 1
@@ -316,7 +337,9 @@ class Channel:
         self._sent_records += records
         self._sent_bytes += size - records * _HEADER
         self._slices.append((self._sent_records, from_ns))
-        return b"".join(parts)
+        if parts:
+            whole.append(b"".join(parts))
+        return whole
 
 
 class _Missed:

@@ -1,18 +1,27 @@
-"""Giving memory back that a crowd or a flood has left behind.
+"""When memory is fetched from the system, and when it is given back.
 
-The C library keeps what was freed for the next time, and so do Python's own pools: after ten thousand streams, or an
-answer of 60 MB that had to wait for the recorder, a relay would stay as large as it once was. So when a flood is over,
-and a moment has passed, the library is asked to return what it can (malloc_trim(3), where it is glibc).
+Traffic comes in pieces of up to 256 kB, and glibc's malloc may fetch each of that size anew and return it at once,
+unless it is told to keep some: a result of 1 MB then cost the relay half as much again, all of it in page faults. So it
+is told (mallopt(3)).
+
+The C library keeps what was freed for the next time then, and so do Python's own pools: after ten thousand streams, or
+an answer of 60 MB that had to wait for the recorder, a relay would stay as large as it once was. So when a flood is
+over, and a moment has passed, the library is asked to return what it can (malloc_trim(3)). Other C libraries have ways
+of their own, and are left alone.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-from typing import Final
+from typing import Any, Final
 
 #: Seconds after an ebb: the next flood may be close behind, and would have to fetch everything again.
 PAUSE: Final = 2.0
+
+#: Blocks of up to so many bytes are kept by malloc, so much of what it has is kept though nothing is in it, and so much
+#: is fetched at once.
+_MALLOC: Final = {-3: 4 * 1024 * 1024, -1: 16 * 1024 * 1024, -2: 1024 * 1024}  # M_MMAP_ and M_TRIM_THRESHOLD, M_TOP_PAD
 
 #: New objects that there may be before the youngest are looked through for circles, and how many such looks make a look
 #: at the middle-aged. The oldest are looked through after an ebb only: with ten thousand streams that takes 20 ms, in
@@ -46,9 +55,22 @@ class Ebb:
 def give_back() -> None:
     """Return unused memory to the system, as far as that can be done. Takes a few milliseconds."""
     gc.collect()
-    try:
-        import ctypes
+    if (libc := _glibc()) is not None:
+        libc.malloc_trim(0)
 
-        ctypes.CDLL(None).malloc_trim(0)
-    except (ImportError, OSError, AttributeError):
-        pass  # another C library, which has its own ways
+
+def keep() -> None:
+    """Keep what pieces of traffic need from one to the next."""
+    if (libc := _glibc()) is not None:
+        for parameter, value in _MALLOC.items():
+            libc.mallopt(parameter, value)
+
+
+def _glibc() -> Any:
+    try:
+        import ctypes  # takes 4 ms: not before the first client may be served
+
+        libc = ctypes.CDLL(None)
+        return libc if hasattr(libc, "gnu_get_libc_version") else None
+    except (ImportError, OSError):
+        return None

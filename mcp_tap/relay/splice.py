@@ -34,6 +34,9 @@ LINGER: Final = 10.0
 HIGH_WATER: Final = 64 * 1024
 LOW_WATER: Final = 16 * 1024
 
+#: A piece of so many bytes fills uvloop's buffer: there is more to be read.
+FULL: Final = 250_000
+
 _CLIENT: Final = int(Kind.CLIENT)
 _SERVER: Final = int(Kind.SERVER)
 _LINGER_ZERO: Final = struct.pack("ii", 1, 0)
@@ -42,6 +45,7 @@ _LINGER_ZERO: Final = struct.pack("ii", 1, 0)
 _CONNECTING: Final = 1
 _BACK_PRESSURE: Final = 2
 _SWITCHING: Final = 4
+_TURN: Final = 8
 
 
 class Feed(Protocol):
@@ -120,6 +124,9 @@ class Half(asyncio.Protocol):
         except Exception:  # noqa: BLE001, S110  the record may fail in any way; the traffic goes on
             pass
         self.forward(data)
+        if len(data) >= FULL and not self.holds:
+            self.hold(_TURN)  # or the loop would read on from this end, up to 8 MB, before any other
+            asyncio.get_running_loop().call_soon(self.release, _TURN)
 
     def eof_received(self) -> bool:
         """This end will send no more; return whether its socket stays open."""

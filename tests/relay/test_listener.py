@@ -7,10 +7,12 @@ import json
 import socket
 import ssl
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from types import SimpleNamespace
+from typing import Any, Self, cast
 
 import pytest
 import uvloop
@@ -25,7 +27,7 @@ from mcp_tap.relay.streams import Streams
 from tests.certificate import make
 from tests.relay.cases import CALL, OK
 from tests.relay.compare import Collector
-from tests.relay.process import free_port
+from tests.relay.process import free_port, serving
 
 Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -496,3 +498,51 @@ def test_reasons_are_short() -> None:
     assert why_not(OSError(113, "x")) == "no route to host"
     assert why_not(OSError("Multiple exceptions: [Errno 111] Connection refused, …")) == "connection refused"
     assert why_not(ValueError()) == "ValueError"
+
+
+def test_a_large_answer_gives_way_to_others_after_each_piece() -> None:
+    """A loop reads on from a socket that has more, 32 pieces of 256 kB in a row: nobody else gets a byte meanwhile."""
+    size = 16 * 1000 * 1000
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(len(CALL))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        writer.write(bytes(size))
+        await writer.drain()
+        await reader.read()
+
+    async def work(tapped: Tapped) -> None:
+        turns = 0
+        seen: list[int] = []
+        loop = asyncio.get_running_loop()
+
+        def turn() -> None:
+            nonlocal turns
+            turns += 1
+            ticking.append(loop.call_soon(turn))
+
+        put = tapped.feed.put
+
+        def noting(stream: int, kind: int, at_ns: int, payload: bytes = b"") -> None:
+            if kind == Kind.SERVER and len(payload) >= splice_module.FULL:
+                seen.append(turns)
+            put(stream, kind, at_ns, payload)
+
+        tapped.streams.feed = cast(Any, SimpleNamespace(put=noting))
+        ticking = deque[asyncio.Handle](maxlen=1)
+        turn()
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+        sock.setblocking(False)
+        await loop.sock_connect(sock, tapped.address)
+        await loop.sock_sendall(sock, CALL)
+        got = 0
+        while got < size:
+            got += len(await loop.sock_recv(sock, 1 << 20))
+        ticking[0].cancel()
+        sock.close()
+        assert len(seen) == len(set(seen))
+        assert seen
+
+    with serving(serve) as port:
+        run(Proxy(upstream("127.0.0.1", port)), work)
