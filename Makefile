@@ -6,7 +6,7 @@
 #   make test-compiled    the tests of the recorder against a compiled core
 #   make conformance      the official conformance suite, directly and through the tap
 #   make transparency     all that shows that traffic is unchanged, written to docs/transparency.md
-#   make faults           real clients over bad links, with the tap between and without
+#   make faults           links, servers, disks and processes that fail under load, counted at both ends
 #   make soak             mixed traffic and random faults for half an hour             (MINUTES=5; ARGS="--seed 1 --rate 100")
 #   make lint types       what has to be clean before a commit
 #   make audit            known vulnerabilities of what is installed                   (ARGS=--must: none asked is a failure)
@@ -74,7 +74,7 @@ conformance: setup sdk
 transparency: conformance
 	$(BIN)/python -m tests.transparency
 
-# Real clients and servers over links that misbehave, and a recorder that dies meanwhile.
+# Real clients over links that misbehave; processes killed fifty times; stores that are full, locked, slow, deleted.
 faults: setup sdk
 	$(BIN)/pytest -n 2 tests/faults $(ARGS)
 

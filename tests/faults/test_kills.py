@@ -36,7 +36,11 @@ CLOCKS_US: Final = 2000
 #: Lines that say that a whole tap was killed.
 KILLED: Final = "SELECT at_us, at_us + duration_us AS until_us FROM timeline WHERE note LIKE 'the tap was killed%'"
 
-TIMES = [2, pytest.param(50, marks=pytest.mark.matrix)]
+#: What takes longer than a moment is run by CI, too; what is `LONG` by `make faults` alone.
+IN_CI = True
+LONG = [pytest.mark.matrix, pytest.mark.links]
+
+TIMES = [2, pytest.param(50, marks=LONG)]
 
 
 @pytest.fixture
@@ -123,6 +127,23 @@ def test_a_stop_under_load_loses_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.matrix
+@pytest.mark.links
+def test_a_stop_after_the_recorder_has_died_says_what_it_lost(moments: random.Random, tmp_path: Path) -> None:
+    for number in range(5):
+        environment = os.environ | {"MCP_TAP_PROXY_DRAIN": "1s"}
+        with Traffic() as traffic, running(traffic.url, tmp_path / f"{number}.db", env=environment) as tap:
+            traffic.begin(tap.proxy, clients=4, pause=PAUSE)
+            traffic.until(200)
+            os.kill(tap.recorder, signal.SIGKILL)
+            time.sleep(moments.uniform(0.0, 0.3))
+            assert tap.stop() == 0, "\n".join(tap.said)
+            counts = traffic.end()
+        whole(tap)
+        assert unsaid(tap, counts) == []
+
+
+@pytest.mark.matrix
+@pytest.mark.links
 def test_a_stop_beyond_saturation_says_what_it_lost(tmp_path: Path) -> None:
     with Traffic() as traffic, running(traffic.url, tmp_path / "tap.db") as tap:
         traffic.begin(tap.proxy, clients=32)

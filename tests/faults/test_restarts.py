@@ -16,14 +16,17 @@ import httpx
 import pytest
 from httpx_sse import SSEError, connect_sse
 
-from tests.faults.test_kills import another, answered_once, recorded, whole
+from tests.faults.test_kills import LONG, another, answered_once, recorded, whole
 from tests.faults.traffic import Traffic
 from tests.tap import Tap, running
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc; run it there")
 
 
-@pytest.mark.parametrize("times", [2, pytest.param(20, marks=pytest.mark.matrix)])
+IN_CI = True
+
+
+@pytest.mark.parametrize("times", [2, pytest.param(20, marks=LONG)])
 def test_a_server_that_is_started_again_and_again(times: int, tmp_path: Path) -> None:
     with Traffic() as traffic, running(traffic.url, tmp_path / "tap.db") as tap:
         traffic.begin(tap.proxy, pause=0.01)
@@ -90,6 +93,7 @@ class Page:
         self._thread.join()
 
 
+@pytest.mark.matrix
 def test_pages_that_are_open_when_the_recorder_is_killed(tmp_path: Path) -> None:
     with Traffic() as traffic, running(traffic.url, tmp_path / "tap.db") as tap:
         traffic.begin(tap.proxy, clients=2, pause=0.05)

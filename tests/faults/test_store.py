@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.faults.test_kills import answered_once, recorded, whole
+from tests.faults.test_kills import LONG, answered_once, recorded, whole
 from tests.faults.traffic import Counts, Traffic
 from tests.tap import Tap, running
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ne
 #: Bytes of a result that is stored whole.
 LARGE = 60_000
 
-LONG = pytest.mark.matrix
+IN_CI = True
 
 
 def health(tap: Tap) -> dict[str, Any]:
@@ -94,6 +94,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
+@pytest.mark.matrix
 def test_a_file_system_without_room(small_disk: Path) -> None:
     ballast = small_disk / "ballast"
     with Traffic() as traffic, running(traffic.url, small_disk / "tap.db") as tap:
@@ -112,7 +113,8 @@ def test_a_file_system_without_room(small_disk: Path) -> None:
         nothing_lost(tap, traffic, counts)
 
 
-@LONG
+@pytest.mark.matrix
+@pytest.mark.links
 def test_more_than_may_wait_for_a_full_disk(tmp_path: Path) -> None:
     with Traffic() as traffic, running(traffic.url, tmp_path / "tap.db") as tap:
         traffic.begin(tap.proxy, pause=0.02, size=LARGE)
@@ -131,7 +133,7 @@ def test_more_than_may_wait_for_a_full_disk(tmp_path: Path) -> None:
     assert 100 < len(lost) <= sum(row["dropped"] for row in said)
 
 
-@pytest.mark.parametrize("seconds", [3, pytest.param(30, marks=LONG)])
+@pytest.mark.parametrize("seconds", [pytest.param(3, marks=pytest.mark.matrix), pytest.param(30, marks=LONG)])
 def test_a_file_that_another_program_locks(seconds: int, tmp_path: Path) -> None:
     with Traffic() as traffic, running(traffic.url, tmp_path / "tap.db") as tap:
         traffic.begin(tap.proxy, pause=0.01)
@@ -145,7 +147,8 @@ def test_a_file_that_another_program_locks(seconds: int, tmp_path: Path) -> None
     nothing_lost(tap, traffic, counts)
 
 
-@LONG
+@pytest.mark.matrix
+@pytest.mark.links
 def test_a_store_that_is_slower_than_the_traffic_for_a_minute(tmp_path: Path) -> None:
     ending = threading.Event()
 
@@ -180,6 +183,7 @@ def peak_mb(pid: int) -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
+@pytest.mark.matrix
 def test_a_reader_that_stays_for_long_stops_no_writing(tmp_path: Path) -> None:
     count = "SELECT count(*) FROM timeline WHERE type = 'tools/call'"
     with Traffic() as traffic, running(traffic.url, tmp_path / "tap.db") as tap:
@@ -203,7 +207,7 @@ def test_a_reader_that_stays_for_long_stops_no_writing(tmp_path: Path) -> None:
     nothing_lost(tap, traffic, counts)
 
 
-@LONG
+@pytest.mark.matrix
 def test_commands_beside_a_tap_under_load(tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path / 'tap.db'}"
     with Traffic() as traffic, running(traffic.url, tmp_path / "tap.db") as tap:
