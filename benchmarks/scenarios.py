@@ -26,7 +26,7 @@ from benchmarks.measures import (
     start,
     sustained,
 )
-from benchmarks.routes import BARE, DIRECT, HAPROXY, NGINX, PEERS, RELAY, TAP, Route, laid
+from benchmarks.routes import BARE, DIRECT, HAPROXY, NGINX, PEERS, PLAIN, RELAY, TAP, Route, laid
 
 #: The figures of one round, by the name of the route.
 Round = dict[str, Figures]
@@ -78,7 +78,7 @@ DELAY: Final = (
 )
 
 REFERENCES: Final = (DIRECT, NGINX, HAPROXY)
-VARIANTS: Final = (*REFERENCES, RELAY, BARE, TAP)
+VARIANTS: Final = (*REFERENCES, RELAY, BARE, PLAIN, TAP)
 
 MB: Final = 1_000_000
 _LOOP: Final = "Each connection sends its next call when it has the answer, {} in a round."
@@ -95,7 +95,7 @@ SCENARIOS: Final = (
     ),
     Scenario(
         "json-8", "JSON answers, 8 connections", _LOOP.format("15,000 calls"),
-        VARIANTS, (*CPU, RATE, *LATENCY, *RECORD), calls(15_000, connections=8),
+        VARIANTS, (*CPU, RATE, *LATENCY, *RECORD), calls(15_000, connections=8), 3,
     ),
     Scenario(
         "json-64", "JSON answers, 64 connections", _BURST,
@@ -104,11 +104,11 @@ SCENARIOS: Final = (
     Scenario(
         "sse-1", "Answers as an event stream, 1 connection",
         "A progress event and the answer, each call a stream of its own: 6,000 calls in a round.",
-        VARIANTS, (*CPU, *LATENCY, *RECORD), calls(6_000, connections=1, path="/mcp/sse/1"),
+        VARIANTS, (*CPU, *LATENCY, *RECORD), calls(6_000, connections=1, path="/mcp/sse/1"), 3,
     ),
     Scenario(
         "sse-64", "Answers as an event stream, 64 connections", "The same, 20,000 calls in a round.",
-        VARIANTS, (*CPU, RATE, *LATENCY, *RECORD), calls(20_000, connections=64, path="/mcp/sse/1"),
+        VARIANTS, (*CPU, RATE, *LATENCY, *RECORD), calls(20_000, connections=64, path="/mcp/sse/1"), 3,
     ),
     Scenario(
         "rate", "400 calls/s over 64 connections",
@@ -120,7 +120,7 @@ SCENARIOS: Final = (
         "Rows of JSON and the same as text, 40 a second. A body is cut at 64 kB in the record, never in the traffic. "
         "nginx reads without buffering, as it has to for event streams.",
         (*REFERENCES, RELAY, TAP), (*CPU, *LATENCY, *RECORD),
-        calls(100, connections=1, rate=40, path=f"/mcp/json/{MB}"),
+        calls(60, connections=1, rate=40, path=f"/mcp/json/{MB}"),
     ),
     Scenario(
         "result-10MB", "Results of 10 MB",
@@ -141,7 +141,7 @@ SCENARIOS: Final = (
         "sse-burst", "Event streams of 2,000 events at once",
         "8 connections, 24 calls in a round, every event of 300 bytes; CPU is for each event.",
         (*REFERENCES, RELAY, TAP), (Column("cpu", "CPU µs per event", spread=True), *CPU[1:], *RECORD),
-        calls(24, connections=8, path="/mcp/sse/2000", events=2_000),
+        calls(24, connections=8, path="/mcp/sse/2000", events=2_000), 3,
     ),
     Scenario(
         "beside-1MB", "An event stream beside results of 1 MB",
