@@ -28,7 +28,7 @@ DAY: Final = 24 * HOUR
 
 #: What is counted ahead, longest first: of all clients together, and of each.
 SPANS: Final = {"day": DAY, "hour": HOUR}
-CLIENT_SPANS: Final = {"client day": DAY}
+CLIENT_SPANS: Final = {"client day": DAY, "client hour": HOUR}
 #: Of each client whatever it called: only where nothing but clients and times is asked for.
 WHOLE_CLIENT_SPANS: Final = {"client": DAY, **CLIENT_SPANS}
 
@@ -68,6 +68,7 @@ class Tally:
         "_failed",
         "_latency",
         "_latency_failed",
+        "_most",
         "calls",
         "errors",
         "exact",
@@ -76,13 +77,14 @@ class Tally:
         "tool_calls",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None = None) -> None:
         self.calls = 0
         self.errors = 0
         self.last_us = 0
         self.tool_calls = 0  # where they were counted at once
         self.streak = 0  # how many of the newest ones failed
         self.exact = True
+        self._most = most  # latencies that are kept as they are; None: all
         self._durations: list[int] = []
         self._failed: list[int] = []
         self._latency = self._latency_failed = 0
@@ -95,6 +97,10 @@ class Tally:
         self.add_measured(len(rows), errors, rows[-1][-3], streak, [row[-1] for row in rows])
         if errors:
             self._failed += [row[-1] for row in rows if row[-2] and row[-1] is not None]
+        if self._most is not None and len(self._durations) > self._most:
+            self._latency, self._durations = self.latency, []
+            self._latency_failed, self._failed = self.latency_failed, []
+            self.exact = False
 
     def add_measured(self, calls: int, errors: int, last_us: int, streak: int, durations: list[int | None]) -> None:
         """Add calls by how long each took. Which of these failed is not known then."""

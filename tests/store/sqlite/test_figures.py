@@ -200,12 +200,37 @@ def test_only_what_is_over_is_counted_ahead(folded: Path) -> None:
     newest = select(folded, "SELECT max(at_us) FROM timeline")[0][0]
     over = min(newest, NOW_US - folding.GRACE_US)
     day, hour = over // DAY * DAY - DAY, over // HOUR * HOUR - HOUR
-    assert last == [("client", day), ("client day", day), ("day", day), ("hour", hour)]
+    assert last == [("client", day), ("client day", day), ("client hour", hour), ("day", day), ("hour", hour)]
     for span in ("hour", "day", "client day", "client"):
         counted = select(folded, "SELECT sum(calls), sum(errors) FROM tally WHERE span = ?", span)
         end = dict(last)[span] + (HOUR if span == "hour" else DAY)
         real = f"SELECT count(*), sum(status = 'failed') FROM timeline WHERE {CALLS} AND at_us < ?"
         assert counted == select(folded, real, end)
+    # the hours of each client are needed until their day is over
+    assert select(folded, "SELECT min(start_us) FROM folded WHERE span = 'client hour'") == [(day + DAY,)]
+    assert select(folded, "SELECT min(start_us) >= ? FROM tally WHERE span = 'client hour'", day + DAY) == [(1,)]
+
+
+TALLIES = """
+SELECT span, start_us, type, name, client_name, client_version, calls, errors, last_us, latency, latency_failed,
+    CASE WHEN span <> 'client' THEN streak END
+FROM tally ORDER BY span, start_us, type, name, client_name, client_version
+"""
+
+
+def test_counting_holds_a_few_lines_at_a_time(folded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small the slices, the figures are the same; and so they are when hours have to be counted again."""
+    path = tmp_path / "tap.db"
+    shutil.copy(folded, path)
+    monkeypatch.setattr(folding, "_SLICE", 7)
+    monkeypatch.setattr(folding, "_MANY", 3)
+    for span in ("WHERE 1", "WHERE span LIKE '%day'", "WHERE span IN ('client', 'hour') AND start_us % 7 < 3"):
+        db = sqlite3.connect(path, isolation_level=None)
+        db.executescript(f"DELETE FROM tally {span}; DELETE FROM folded {span}")
+        db.close()
+        assert select(path, TALLIES) != select(folded, TALLIES)
+        assert run(fold(path))
+        assert select(path, TALLIES) == select(folded, TALLIES)
 
 
 def test_a_late_answer_takes_its_hour_away_and_it_is_made_again(tmp_path: Path) -> None:
