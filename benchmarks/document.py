@@ -132,9 +132,11 @@ that it is what they give.
 
 READING: Final = """\
 CPU is what the kernel charged to the processes under test, user and system, divided by the calls that passed. What the
-recorder still had to do when the load was over is counted; what server and clients use is not. *Tap* is the tap as it
-is run by default: redacted bodies stored, the desk on; only the live view is off, which is for a terminal that somebody
-looks at. *Tap, not recording* is its relay alone, with a recorder that throws away what it is given.
+recorder still had to do when the load was over is counted; what server and clients use is not. *Tap* is the tap as
+`pip install .` installs it and as it is run by default: the recorder's core compiled, redacted bodies stored, the desk
+on; only the live view is off, which is for a terminal that somebody looks at. *Tap, not compiled* is the same where
+there is no C compiler, and as `make setup` installs it. *Tap, not recording* is its relay alone, with a recorder that
+throws away what it is given.
 
 The clients and the server share one core, what is measured has another for itself: both processes of the tap on the
 same one. The routes take turns, so ratios, which are taken within a round, can be trusted where single figures of one

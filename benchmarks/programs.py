@@ -2,6 +2,7 @@
 
 - nginx and haproxy are installed through apt-get where this runs as root on such a system, or said to be missing.
 - mitmproxy, FastMCP and the mcp-proxy of PyPI are installed at pinned versions, each below `.cache/bench`.
+- The tap is installed as `pip install .` does it, its core compiled where there is a C compiler.
 - Another MCP proxy takes part where its variable holds the command that runs it, with `{port}` where it has to listen
   on 127.0.0.1 and `{url}` for the server that it stands in front of:
   `BENCH_MCPR='/opt/mcpr --mcp {url} --port {port}'`. Clients use the path `/mcp`.
@@ -9,6 +10,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -20,7 +22,8 @@ from typing import Final
 
 from benchmarks.machine import say
 
-CACHE: Final = Path(__file__).resolve().parents[1] / ".cache" / "bench"
+ROOT: Final = Path(__file__).resolve().parents[1]
+CACHE: Final = ROOT / ".cache" / "bench"
 
 #: Debian's packages, which are named as their programs are.
 PACKAGES: Final = ("nginx", "haproxy")
@@ -53,8 +56,21 @@ def command(name: str) -> str | None:
     return os.environ.get(NAMED[name])
 
 
+def tap() -> str | None:
+    """Return the Python that the tap is installed for, as its sources are now."""
+    made = CACHE / "tap" / "made"
+    return str(CACHE / "tap" / "bin" / "python") if made.exists() and made.read_text() == _sources() else None
+
+
+def compiled() -> bool:
+    """Whether the core of the tap that is measured is compiled."""
+    return bool(tap() and next(CACHE.glob("tap/lib/*/site-packages/mcp_tap__mypyc.*"), None))
+
+
 def install() -> None:
     """Install what is missing, and say what cannot be."""
+    if tap() is None:
+        _make("tap", str(ROOT), _sources())
     missing = [name for name in PACKAGES if package(name) is None]
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
         say(f"installing {' and '.join(missing)}")
@@ -69,10 +85,18 @@ def install() -> None:
             _make(name, pin)
 
 
-def _make(name: str, pin: str) -> None:
+@cache
+def _sources() -> str:
+    """Return a hash of what the tap is made from."""
+    files = [ROOT / "pyproject.toml", ROOT / "hatch_build.py", *sorted(ROOT.glob("mcp_tap/**/*"))]
+    read = (file.read_bytes() for file in files if file.is_file() and "__pycache__" not in file.parts)
+    return hashlib.blake2b(b"\0".join(read), digest_size=8).hexdigest()
+
+
+def _make(name: str, pin: str, mark: str = "") -> None:
     folder = CACHE / name
     shutil.rmtree(folder, ignore_errors=True)
-    say(f"making .cache/bench/{name}: {pin}")
+    say(f"making .cache/bench/{name}: {'the tap, compiled where there is a compiler' if mark else pin}")
     pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", pin]
     try:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
@@ -80,7 +104,7 @@ def _make(name: str, pin: str) -> None:
     except (subprocess.CalledProcessError, OSError):
         say(f"{name} cannot be installed and is left out: {pin}")
     else:
-        (folder / "made").write_text(pin)
+        (folder / "made").write_text(mark or pin)
 
 
 @cache
@@ -92,6 +116,7 @@ def versions() -> dict[str, str]:
             done = subprocess.run([program, "-v"], capture_output=True, text=True, check=False)
             match = re.search(r"\d+\.\d+(\.\d+)?", done.stdout + done.stderr)
             found[name] = match[0] if match else "?"
-    return {name: found[name] for name in (*PACKAGES, *PINS) if name in found} | {
+    core = {"the core of mcp-tap": "compiled" if compiled() else "not compiled"}
+    return core | {name: found[name] for name in (*PACKAGES, *PINS) if name in found} | {
         name: "as given" for name in NAMED if command(name)
     }

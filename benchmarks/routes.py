@@ -293,8 +293,9 @@ DIRECT: Final = Route("direct", _python, None, ("server",))
 NGINX: Final = Route("nginx", partial(programs.package, "nginx"), _nginx)
 HAPROXY: Final = Route("haproxy", partial(programs.package, "haproxy"), _haproxy)
 RELAY: Final = Route("tap, not recording", _python, _not_recording, ("relay",))
-BARE: Final = Route("tap, without bodies", _python, tap("none"), ("relay", "recorder"))
-TAP: Final = Route("tap", _python, tap(), ("relay", "recorder"))
+BARE: Final = Route("tap, without bodies", programs.tap, tap("none"), ("relay", "recorder"))
+PLAIN: Final = Route("tap, not compiled", _python, tap(), ("relay", "recorder"))
+TAP: Final = Route("tap", programs.tap, tap(), ("relay", "recorder"))
 PEERS: Final = (
     Route("mitmproxy", partial(programs.pinned, "mitmproxy"), _mitmproxy),
     Route("FastMCP's proxy", partial(programs.pinned, "fastmcp"), _fastmcp("each")),
@@ -302,4 +303,4 @@ PEERS: Final = (
     Route("mcp-proxy", partial(programs.pinned, "mcp-proxy"), _mcp_proxy),
     *(Route(name, partial(programs.command, name), _named) for name in programs.NAMED),
 )
-ROUTES: Final = (DIRECT, NGINX, HAPROXY, RELAY, BARE, TAP, *PEERS)
+ROUTES: Final = (DIRECT, NGINX, HAPROXY, RELAY, BARE, PLAIN, TAP, *PEERS)
