@@ -21,7 +21,7 @@ from queue import Queue
 from typing import Final
 
 from benchmarks import routes
-from benchmarks.routes import TAP, laid
+from benchmarks.routes import PLAIN, laid
 
 _BODY: Final = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"slow"}}'
 REQUEST: Final = (
@@ -116,7 +116,7 @@ def main() -> None:
     server = Server()
     server.start()
     here = routes.Server(server.port, os.getpid())
-    with tempfile.TemporaryDirectory() as name, laid(TAP, here, Path(name)) as way:
+    with tempfile.TemporaryDirectory() as name, laid(PLAIN, here, Path(name)) as way:
         table(
             {"direct": server.port, "tap": way.port},
             options.times,

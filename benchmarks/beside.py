@@ -19,7 +19,7 @@ import httpx
 
 from benchmarks.machine import LOAD_CPU, free_port, on
 from benchmarks.measures import cheap_server, client
-from benchmarks.routes import TAP, Way, laid, tap
+from benchmarks.routes import PLAIN, Way, laid, tap
 
 #: Pages over everything that there is.
 PAGES = ("/", "/tools", "/clients", "/errors", "/sessions", "/api/messages?limit=100")
@@ -65,7 +65,7 @@ def turn(way: Way, desk: int, connections: int, calls: int, *, watched: bool) ->
 def main(rounds: int) -> None:
     """Measure and print."""
     desk = free_port()
-    route = TAP._replace(command=tap(desk=desk))
+    route = PLAIN._replace(command=tap(desk=desk))
     with cheap_server() as server, tempfile.TemporaryDirectory() as name, laid(route, server, Path(name)) as way:
         client("load", way.port, "--connections", 64, "--calls", RECORDED, "--rate", RATE)
         way.settle()
