@@ -1,4 +1,4 @@
-"""How cost grows: with calls, live sessions, open streams, the size of bodies, and the size of the recording.
+"""How cost grows: with calls, live sessions, open streams, the size of bodies, batches, and the size of the recording.
 
 ``python -m benchmarks.growth [--events 10000000] [--only WORD]`` measures CPU time, writes it to
 benchmarks/results/growth.json, and draws a graph of each into docs/images. The recorder runs in this process, from the
@@ -23,6 +23,7 @@ from typing import Any, Final, NamedTuple, TypedDict, TypeVar
 import httpx
 import orjson
 
+from benchmarks import storing
 from benchmarks.graph import Line, graph, short
 from benchmarks.machine import about
 from benchmarks.recording import HOUR, month
@@ -184,6 +185,16 @@ async def streams(_: int) -> Found:
     return {"streams": {"an event": points}}
 
 
+async def batches(_: int) -> Found:
+    """Calls that are written together."""
+    found: dict[str, Points] = {"with two bodies": [], "without bodies": []}
+    for size in (10, 30, 100, 300, 1000, 3000):
+        for name, both in (("with two bodies", True), ("without bodies", False)):
+            count = min(20_000, size * 300)
+            found[name].append((size, (await storing.cost(count, size, bodies=both)).all))
+    return {"batches": found}
+
+
 #: The first pages of the desk: of the last hour, of a day, or of everything.
 _PAGES: Final[dict[str, tuple[str, int | None]]] = {
     "overview of an hour": ("/", HOUR),
@@ -272,6 +283,7 @@ MEASURED: Final[dict[str, Callable[[int], Coroutine[Any, Any, Found]]]] = {
     "live": live,
     "bodies": bodies,
     "streams": streams,
+    "batches": batches,
     "database": database,
 }
 
@@ -314,6 +326,13 @@ _GRAPHS: Final = {
         "µs an event",
         "An event of 300 bytes on each in turn, a row for each. The rows of an open stream and of its session are "
         "written once in a batch, here once for each event.",
+    ),
+    "batches": _Graph(
+        "CPU of the writer by calls in a batch",
+        "call in a batch",
+        "calls in a batch",
+        "µs a call",
+        "A batch is written five times a second: five hundred calls a second make batches of a hundred.",
     ),
     "database": _Graph(
         "CPU of the writer by the length of the recording",
@@ -372,7 +391,13 @@ def _sentence(line: str, shown: _Graph, points: Points) -> str:
     )
     between = f", at most {_figure(most)} {unit} between" if most > 1.25 * max(first, last) else ""
     ratio = last / first
-    grown = "no more" if ratio < 1.25 else f"{_figure(ratio)} times as much for {_figure(far / x)} times as many"
+    grown = (
+        "less"
+        if ratio < 0.8
+        else "no more"
+        if ratio < 1.25
+        else f"{_figure(ratio)} times as much for {_figure(far / x)} times as many"
+    )
     return f"{begin}, {_figure(last)} {unit} with {short(far)}{between}: {grown}."
 
 

@@ -18,6 +18,7 @@ RESULTS = growth.Results(
     machine={"cores": "2"},
     found={
         "live": {"a call": [(1, 40.0), (100, 41.0), (10_000, 80.0)], "a session's first call": []},
+        "batches": {"with two bodies": [(10, 30.0), (3000, 8.0)]},
         "pages": {"sessions": [(10_000, 8.0), (100_000, 90.0), (10_000_000, 9.0)]},
     },
 )
@@ -28,13 +29,15 @@ def test_a_sentence_says_how_much_more_it_is_or_that_it_is_not() -> None:
     assert "2026-03-14, cores 2." in told
     assert "A call: 40 µs with 1 live session, 80 µs with 10k: 2 times as much for 10,000 times as many." in told
     assert "Sessions: 8 ms with 10k lines in the file, 9 ms with 10M, at most 90 ms between: no more." in told
+    assert "With two bodies: 30 µs with 10 calls in a batch, 8 µs with 3k: less." in told
     assert "first call" not in told
 
 
 def test_every_picture_of_the_document_is_drawn(tmp_path: Path) -> None:
     growth.draw(RESULTS, tmp_path)
     named = re.findall(r"\(images/(.+?)\)", growth.part(RESULTS))
-    assert sorted(named) == sorted(path.name for path in tmp_path.iterdir()) == ["growth-live.svg", "growth-pages.svg"]
+    assert named == ["growth-live.svg", "growth-batches.svg", "growth-pages.svg"]
+    assert sorted(named) == sorted(path.name for path in tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("log", [False, True])
