@@ -18,9 +18,10 @@ from tests.tap import PATIENCE, Tap, running
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc; run it there")
 
-#: Calls of each client, and the one of the first client's at which something happens to the recorder.
+#: Calls of each client, and those of the first client's at which something happens to the recorder.
 CALLS = 40
 MIDDLE = 20
+LATER = 25
 
 #: How many raw clients of each era work at once.
 RAW = 2
@@ -40,7 +41,7 @@ def upstream() -> Iterator[str]:
         yield url
 
 
-def work(url: str, sdks: tuple[str, ...], middle: Callable[[], None]) -> int:
+def work(url: str, sdks: tuple[str, ...], middle: Callable[[], None], later: Callable[[], None] = lambda: None) -> int:
     """Let all clients work at once, check that each got every answer, and return how many calls they made."""
 
     def raw(number: int) -> None:
@@ -50,6 +51,8 @@ def work(url: str, sdks: tuple[str, ...], middle: Callable[[], None]) -> int:
             for call in range(CALLS):
                 if (number, call) == (0, MIDDLE):
                     middle()
+                elif (number, call) == (0, LATER):
+                    later()
                 seen = client.call(call + 2, "get_weather", city="Oslo")
                 assert (seen["status"], seen["failed"], len(seen["messages"])) == (200, None, 1)
                 assert seen["messages"][0]["id"] == call + 2
@@ -63,6 +66,11 @@ def work(url: str, sdks: tuple[str, ...], middle: Callable[[], None]) -> int:
         for each in working:
             each.result()
     return CALLS * len(working)
+
+
+def death(recorder: int) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Return what kills a recorder that surely has something it did not write: it stands still before."""
+    return lambda: os.kill(recorder, signal.SIGSTOP), lambda: os.kill(recorder, signal.SIGKILL)
 
 
 def need(sdks: tuple[str, ...], sdk: Callable[[str], None]) -> None:
@@ -85,7 +93,7 @@ def test_a_recorder_that_is_killed_under_load(
     need(sdks, sdk)
     with running(upstream, tmp_path / "tap.db") as tap:
         first = tap.recorder
-        made = work(tap.proxy, sdks, lambda: os.kill(first, signal.SIGKILL))
+        made = work(tap.proxy, sdks, *death(first))
         tap.until(lambda: any("starting another" in line for line in tap.said))
         assert tap.stop() == 0
     (gap,) = dropped(tap)
@@ -103,7 +111,7 @@ def test_a_recorder_that_is_killed_under_load(
 def test_a_derived_connection_that_was_live_when_the_recorder_died_is_marked(upstream: str, tmp_path: Path) -> None:
     with running(upstream, tmp_path / "tap.db") as tap:
         first = tap.recorder
-        work(tap.proxy, (), lambda: os.kill(first, signal.SIGKILL))
+        work(tap.proxy, (), *death(first))
         tap.until(lambda: any("starting another" in line for line in tap.said))
         assert tap.stop() == 0
     assert tap.rows("SELECT 1 FROM sessions WHERE era = 'modern'") != []
