@@ -117,6 +117,8 @@ def versions() -> dict[str, str]:
             match = re.search(r"\d+\.\d+(\.\d+)?", done.stdout + done.stderr)
             found[name] = match[0] if match else "?"
     core = {"the core of mcp-tap": "compiled" if compiled() else "not compiled"}
-    return core | {name: found[name] for name in (*PACKAGES, *PINS) if name in found} | {
-        name: "as given" for name in NAMED if command(name)
-    }
+    return (
+        core
+        | {name: found[name] for name in (*PACKAGES, *PINS) if name in found}
+        | {name: "as given" for name in NAMED if command(name)}
+    )
