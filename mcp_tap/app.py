@@ -68,9 +68,11 @@ COLLECT_AFTER: Final = 50_000
 #: Seconds that the start-up lines wait for a server to answer.
 FIRST_LOOK: Final = 0.5
 
-#: Seconds between two looks at whether the recorder is at rest, and the share of a core that it uses at most then.
+#: Seconds between two looks at whether the recorder is at rest, the share of a core that it uses at most then (idle it
+#: is 0.002), and the seconds of a core that have to have gone by since the last rest for another to be worth it.
 REST_EVERY: Final = 5.0
-AT_REST: Final = 0.1
+AT_REST: Final = 0.02
+WORTH_A_REST: Final = 0.5
 
 #: Calls whose latencies the status line's p95 is of.
 RECENT_CALLS: Final = 500
@@ -290,14 +292,12 @@ async def _watch(settings: Settings, window: _Window, recorder: Recorder, reader
 async def _rest(reader: Reader) -> None:
     """Give memory back whenever a busy time is over: neither Python nor the C library does so by itself."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # the GNU C library's
-    used, busy = time.process_time(), True
+    used = rested = 0.0
     while True:
         await asyncio.sleep(REST_EVERY)
         before, used = used, time.process_time()
-        if used - before > AT_REST * REST_EVERY:
-            busy = True
-        elif busy:
-            busy = False
+        if used - before <= AT_REST * REST_EVERY and used - rested >= WORTH_A_REST:
+            rested = used
             with contextlib.suppress(StoreError):
                 await reader.rest()
             gc.collect()
