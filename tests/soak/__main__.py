@@ -27,7 +27,7 @@ from typing import Final
 
 from tests.soak.faults import ROOT, Faults, Server, recorder_of
 from tests.soak.ledger import Account, Made, Seen, Stored, balance
-from tests.soak.samples import Growth, Process, Sample, growth, left_open, size
+from tests.soak.samples import Process, Sample, growth, left, size
 from tests.soak.traffic import Traffic, everybody
 from tests.tap import Tap, children
 
@@ -38,8 +38,9 @@ FASTEST: Final = 200.0
 #: What the second tap may keep: a minute or so.
 SMALL: Final = "8MB"
 
-#: Seconds until everything that was open is closed, and until clients have ended.
-QUIET: Final = 5.0
+#: Seconds after the start until everything is there, after the end until memory is given back, and that clients take.
+START: Final = 5.0
+REST: Final = 20.0
 LEAVING: Final = 45.0
 
 #: Seconds that a run must have for its second half to tell growth from warming up.
@@ -152,7 +153,7 @@ class Soak:
         return Station(name, tap, Stored(file), traffic)
 
     async def _soak(self, stations: list[Station], server: Server) -> None:
-        await asyncio.sleep(QUIET)
+        await asyncio.sleep(START)
         idle = [station.sample(0) for station in stations]
         self._began = time.monotonic()
         working = [everybody(station.traffic) for station in stations]
@@ -170,10 +171,10 @@ class Soak:
         for task in {*tasks, going_wrong, following} - late:
             if task.exception() is not None:
                 self._wrong.append(f"a client of the soak itself failed: {task.exception()!r}")
-        await asyncio.sleep(QUIET)
+        await asyncio.sleep(REST)
         after = [station.sample(self._seconds) for station in stations]
         accounts = [await asyncio.to_thread(self._closed, station) for station in stations]
-        self._report(stations, faults, accounts)
+        self._report(stations, faults, accounts, idle, after)
         for station, before, behind in zip(stations, idle, after, strict=True):
             if before is None or behind is None:
                 self._wrong.append(f"{station.name}: the tap ended")
@@ -217,7 +218,7 @@ class Soak:
 
     def _judge(self, station: Station, before: Sample, after: Sample) -> None:
         account = balance(self._made.through(station.traffic.tap), self._seen, station.stored)
-        wrong = [*account.faults(), *left_open(before, after)]
+        wrong = [*account.faults(), *left(before, after)]
         if self._seconds >= WARM:
             wrong += growth(station.samples).faults()
         if station.status:
@@ -233,7 +234,14 @@ class Soak:
             print("note: the run was too short for anything to be pruned")
         self._wrong += [f"{station.name}: {line}" for line in wrong]
 
-    def _report(self, stations: list[Station], faults: Faults, accounts: list[Account]) -> None:
+    def _report(
+        self,
+        stations: list[Station],
+        faults: Faults,
+        accounts: list[Account],
+        idle: list[Sample | None],
+        after: list[Sample | None],
+    ) -> None:
         print(f"\n{'':34}" + "".join(f"{station.name:>22}" for station in stations))
 
         def row(name: str, *cells: object) -> None:
@@ -243,18 +251,23 @@ class Soak:
             ("calls made", "made"), ("  answered", "answered"), ("  given up by the client", "given_up"),
             ("  cut by a fault", "failed"), ("seen by the server", "seen"), ("stored", "stored"),
             ("  of the answered, as succeeded", "whole"), ("lost", "lost"),
-            ("pieces marked as dropped", "dropped"), ("seen twice, stored twice, invented", ""),
+            ("  marked so in their own row", "abandoned"), ("pieces marked as dropped", "dropped"), ("seen twice, stored twice, invented", ""),
         ):  # fmt: skip
             row(label, *(getattr(a, key) if key else a.seen_twice + a.stored_twice + a.invented for a in accounts))
         row("calls without a number, stored", *(len(station.stored.others) for station in stations))
         for what in sorted({key for station in stations for key in station.traffic.counts}):
             row(what, *(station.traffic.counts[what] for station in stations))
         samples = [station.samples for station in stations]
-        grown = [growth(each) for each in samples]
-        row("relay: MB at the end", *(f"{each[-1].relay.memory / 1e6:.1f}" for each in samples))
+        grown, rests = [growth(each) for each in samples], [*zip(idle, after, strict=True)]
+        row("relay: MB under load, at the end", *(f"{each[-1].relay.memory / 1e6:.1f}" for each in samples))
         row("  rise over the second half", *(f"{each.relay / 1e6:+.2f}" for each in grown))
-        row("recorder: MB at the end", *(f"{_last(each).memory / 1e6:.1f}" for each in samples))
-        row("  rise over the second half", *(_rise(each) for each in grown))
+        row("  at rest before, after", *(_at_rest(b.relay if b else None, a.relay if a else None) for b, a in rests))
+        row("recorder: MB under load, at the end", *(f"{_last(each).memory / 1e6:.1f}" for each in samples))
+        row("  rise over the second half", *(f"{each.recorder / 1e6:+.2f}" for each in grown))
+        row(
+            "  at rest before, after",
+            *(_at_rest(b.recorder if b else None, a.recorder if a else None) for b, a in rests),
+        )
         row("relay: descriptors, most", *(max(s.relay.descriptors for s in each) for each in samples))
         row("recorder: descriptors, most", *(max(p.descriptors for p in _recorders(each)) for each in samples))
         row("recorder: threads, most", *(max(p.threads for p in _recorders(each)) for each in samples))
@@ -308,8 +321,8 @@ def _last(samples: Sequence[Sample]) -> Process:
     return _recorders(samples)[-1]
 
 
-def _rise(grown: Growth) -> str:
-    return f"{grown.recorder / 1e6:+.2f} (file {grown.file / 1e6:+.1f})"
+def _at_rest(before: Process | None, after: Process | None) -> str:
+    return ", ".join("-" if each is None else f"{each.memory / 1e6:.1f}" for each in (before, after))
 
 
 def _moment(station: Station) -> str:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import mmap
 import sqlite3
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -96,7 +97,7 @@ class Stored:
     """What one recording keeps, followed while it grows."""
 
     file: Path
-    rows: dict[int, tuple[int, str]] = field(default_factory=dict)  # number -> pk, status
+    rows: dict[int, tuple[int, str]] = field(default_factory=dict)  # number -> pk, and why it failed, else its status
     twice: set[int] = field(default_factory=set)  # numbers with two rows
     others: set[int] = field(default_factory=set)  # rows of calls without a number
     dropped: dict[int, int] = field(default_factory=dict)  # row -> pieces of traffic that it says are missing
@@ -106,8 +107,8 @@ class Stored:
         """Read what was written or changed since the last time."""
         with contextlib.closing(sqlite3.connect(f"{self.file.as_uri()}?mode=ro", uri=True, timeout=10)) as db:
             while rows := db.execute(
-                "SELECT change, pk, type, jsonrpc_id, status, dropped FROM timeline WHERE change > ? "
-                "ORDER BY change LIMIT ?",
+                "SELECT change, pk, type, jsonrpc_id, coalesce(failure_reason, status), dropped FROM timeline "
+                "WHERE change > ? ORDER BY change LIMIT ?",
                 (self._after, _PAGE),
             ).fetchall():
                 for change, pk, type_, id_, status, dropped in rows:
@@ -140,6 +141,8 @@ class Account:
     stored: int
     whole: int  # stored as succeeded, of those that were answered
     lost: int  # answered or seen, and not stored, or not as succeeded though answered
+    abandoned: int  # of the lost, those whose own row says so: a recorder died between question and answer
+    otherwise: str  # how the rest of the lost is stored
     dropped: int  # pieces of traffic that the recording says are missing: a call has at least two
     seen_twice: int
     stored_twice: int
@@ -158,8 +161,9 @@ class Account:
             )
             if count
         ]
-        if self.lost > self.dropped:
-            wrong.append(f"{self.lost} calls are lost, but only {self.dropped} pieces are marked as dropped")
+        if self.lost - self.abandoned > self.dropped:
+            lost = f"{self.lost - self.abandoned} calls are lost ({self.otherwise})"
+            wrong.append(f"{lost}, but only {self.dropped} pieces are marked as dropped")
         return wrong
 
 
@@ -170,6 +174,8 @@ def balance(calls: dict[int, Outcome], seen: Seen, stored: Stored) -> Account:
     arrived = {number for number in calls if seen[number]}
     whole = {number for number in answered if stored.rows.get(number, (0, ""))[1] == "succeeded"}
     lost = (answered - whole) | (arrived - stored.rows.keys())
+    how = Counter(stored.rows.get(number, (0, "not stored"))[1] for number in lost)
+    abandoned = how.pop("abandoned", 0)
     return Account(
         made=len(calls),
         answered=len(answered),
@@ -179,6 +185,8 @@ def balance(calls: dict[int, Outcome], seen: Seen, stored: Stored) -> Account:
         stored=len(stored.rows),
         whole=len(whole),
         lost=len(lost),
+        abandoned=abandoned,
+        otherwise=", ".join(f"{count} {what}" for what, count in sorted(how.items())),
         dropped=sum(stored.dropped.values()),
         seen_twice=sum(seen[number] > 1 for number in calls),
         stored_twice=len(stored.twice),

@@ -13,7 +13,20 @@ import pytest
 
 from tests.soak.faults import ROOT
 from tests.soak.ledger import Made, Outcome, Seen, Stored, balance, read, written
-from tests.soak.samples import CONNECTIONS, RECORDER_RISE, RELAY_RISE, Process, Sample, growth, left_open, slope
+from tests.soak.samples import (
+    CONNECTIONS,
+    RECORDER_LEFT,
+    RECORDER_RISE,
+    RELAY_RISE,
+    Process,
+    Sample,
+    growth,
+    left,
+    slope,
+)
+
+#: Bytes of the file of a run.
+FILE = 10_000_000
 
 
 @pytest.fixture
@@ -53,18 +66,24 @@ def test_books_that_balance(seen: Seen) -> None:
     )
 
 
-@pytest.mark.parametrize("status", ["missing", "failed"])
-def test_a_call_that_is_lost_and_not_marked(seen: Seen, status: str) -> None:
+@pytest.mark.parametrize("how", ["not stored", "http_error"])
+def test_a_call_that_is_lost_and_not_marked(seen: Seen, how: str) -> None:
     made, stored = books(seen)
-    if status == "missing":
+    if how == "not stored":
         del stored.rows[1]
     else:
-        stored.rows[1] = 2, "failed"
-    assert balance(made.through(0), seen, stored).faults() == [
-        "1 calls are lost, but only 0 pieces are marked as dropped"
-    ]
+        stored.rows[1] = 2, how
+    [fault] = balance(made.through(0), seen, stored).faults()
+    assert fault == f"1 calls are lost (1 {how}), but only 0 pieces are marked as dropped"
     stored.dropped[9] = 2
     assert balance(made.through(0), seen, stored).faults() == []
+
+
+def test_a_call_whose_row_says_that_its_answer_was_not_recorded(seen: Seen) -> None:
+    made, stored = books(seen)
+    stored.rows[1] = 2, "abandoned"
+    account = balance(made.through(0), seen, stored)
+    assert (account.faults(), account.lost, account.abandoned) == ([], 1, 1)
 
 
 def test_what_must_never_be(seen: Seen) -> None:
@@ -85,33 +104,34 @@ def test_what_must_never_be(seen: Seen) -> None:
 
 def test_a_recording_is_followed_by_change(tmp_path: Path) -> None:
     stored = Stored(tmp_path / "tap.db")
-    columns = "change INTEGER, pk INTEGER PRIMARY KEY, type TEXT, jsonrpc_id TEXT, status TEXT, dropped INTEGER"
+    columns = "change INTEGER, pk INTEGER PRIMARY KEY, type TEXT, jsonrpc_id TEXT, status TEXT, dropped INTEGER, "
+    columns += "failure_reason TEXT"
     with sqlite3.connect(stored.file) as db:
         db.execute(f"CREATE TABLE timeline ({columns})")
         rows = [
             (1, 1, "tools/call", '"soak-5"', "waiting_for_response", 0), (2, 2, "tools/call", "1", "succeeded", 0),
             (3, 3, "ping", '"soak-6"', "succeeded", 0), (4, 4, "records_dropped", None, None, 12),
         ]  # fmt: skip
-        db.executemany("INSERT INTO timeline VALUES (?, ?, ?, ?, ?, ?)", rows)
+        db.executemany("INSERT INTO timeline VALUES (?, ?, ?, ?, ?, ?, NULL)", rows)
         db.commit()
         stored.follow()
         db.execute("UPDATE timeline SET change = 5, status = 'succeeded' WHERE pk = 1")
         db.execute("DELETE FROM timeline WHERE pk = 4")  # pruned: it was there all the same
-        db.execute("INSERT INTO timeline VALUES (6, 9, 'tools/call', '\"soak-5\"', 'failed', 0)")
+        db.execute("INSERT INTO timeline VALUES (6, 9, 'tools/call', '\"soak-5\"', 'failed', 0, 'abandoned')")
         db.commit()
         stored.follow()
     db.close()
-    assert (stored.rows, stored.twice, stored.others, stored.dropped) == ({5: (9, "failed")}, {5}, {2}, {4: 12})
+    assert (stored.rows, stored.twice, stored.others, stored.dropped) == ({5: (9, "abandoned")}, {5}, {2}, {4: 12})
 
 
-def run(relay: float = 0, recorder: float = 0, file: float = 0, pids: int = 1) -> list[Sample]:
+def run(relay: float = 0, recorder: float = 0, pids: int = 1) -> list[Sample]:
     """Return the samples of a minute in which these grow by so many bytes a second."""
     return [
         Sample(
             float(at),
             Process(1, 15_000_000 + int(relay * at) + at % 3 * 10_000, 20, 1),
             Process(2 + at * pids // 61, 50_000_000 + int(recorder * at), 30, 9) if at % 7 else None,
-            10_000_000 + int(file * at),
+            FILE,
             0,
         )
         for at in range(61)
@@ -123,18 +143,16 @@ def test_a_straight_line() -> None:
     assert slope([(1.0, 5.0)]) == 0
 
 
-def test_memory_that_is_flat_or_follows_the_file() -> None:
+def test_memory_that_is_flat_or_holds_pages_of_the_file() -> None:
     assert growth(run()).faults() == []
-    second = RECORDER_RISE * 2 / 30
-    assert growth(run(recorder=second, file=second / 2)).faults() == []
+    assert growth(run(recorder=(RECORDER_RISE + FILE) / 30)).faults() == []
 
 
 @pytest.mark.parametrize(
     ("samples", "word"),
     [
         (run(relay=RELAY_RISE * 1.2 / 30), "relay's memory"),
-        (run(recorder=RECORDER_RISE * 1.2 / 30), "recorder's memory"),
-        (run(recorder=RECORDER_RISE * 4 / 30, file=RECORDER_RISE / 30 / CONNECTIONS), "recorder's memory"),
+        (run(recorder=(RECORDER_RISE + CONNECTIONS * FILE) * 1.2 / 30), "recorder's memory"),
         (run(pids=3), "2 recorders"),
     ],
 )
@@ -143,14 +161,16 @@ def test_growth_without_a_reason(samples: list[Sample], word: str) -> None:
     assert word in fault
 
 
-def test_descriptors_that_stay_open() -> None:
+def test_what_is_left_when_all_is_at_rest() -> None:
     idle = run()[1]
-    assert left_open(idle, idle) == []
-    more = replace(idle, relay=idle.relay._replace(descriptors=22))
-    assert left_open(idle, more) == ["the relay has 22 descriptors, 20 before"]
     assert idle.recorder is not None
-    more = replace(idle, recorder=idle.recorder._replace(descriptors=60))
-    assert left_open(idle, more) == ["the recorder has 60 descriptors, 30 before"]
+    assert left(idle, idle) == []
+    relay, recorder = idle.relay._replace(descriptors=22), idle.recorder._replace(memory=50_000_000 + RECORDER_LEFT + 1)
+    assert left(idle, replace(idle, relay=relay, recorder=recorder)) == [
+        "the relay has 22 descriptors at rest, 20 before",
+        "the recorder has 82.0 MB of memory at rest, 50.0 MB before",
+    ]
+    assert left(idle, replace(idle, recorder=None)) == ["there is no recorder"]
 
 
 @pytest.mark.matrix
