@@ -121,7 +121,9 @@ class RecorderProcess:
             # has to outlive the drain from its first instruction on.
             before = signal.signal(signal.SIGINT, signal.SIG_IGN)
             try:
-                child = subprocess.Popen(self._argv(*fds), pass_fds=fds)
+                # which allocator suits a relay (see cli/running.py) does not suit a recorder
+                env = {name: value for name, value in os.environ.items() if name != "PYTHONMALLOC"}
+                child = subprocess.Popen(self._argv(*fds), pass_fds=fds, env=env)
             except OSError:
                 ours.close()
                 raise

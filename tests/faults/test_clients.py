@@ -27,6 +27,7 @@ from mcp_tap.relay.capacity import EACH, RESERVE
 from mcp_tap.relay.head import MAX_HEAD
 from tests.relay.cases import CALL, OK, request
 from tests.relay.process import ROOT, Relay, exchange, receive, relay
+from tests.tap import running
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc; run it there")
 
@@ -244,6 +245,29 @@ def test_clients_that_say_nothing_are_the_servers_to_wait_for(tmp_path: Path) ->
         until(lambda: not tally.open)
         assert tap.stop() == 0
         assert kinds(tap)[Kind.CLOSED] == 200
+
+
+@pytest.mark.matrix
+def test_what_a_crowd_took_of_memory_goes_back(tmp_path: Path) -> None:
+    """The whole tap, as its command starts it: what malloc and Python's pools keep depends on that."""
+    crowd = 2000
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 3 * crowd)), hard))
+    with counting() as tally, running(f"http://127.0.0.1:{tally.port}/mcp", tmp_path / "tap.db") as tap:
+        relaying, port = tap.process.pid, int(tap.proxy.split(":")[2].partition("/")[0])
+        with connect(port) as sock:
+            assert exchange(sock) == OK
+        before = memory(relaying)
+        socks = [connect(port) for _ in range(crowd)]
+        for sock in socks:
+            assert exchange(sock) == OK
+        taken = memory(relaying) - before
+        assert taken < crowd * 6000
+        for sock in socks:
+            sock.close()
+        until(lambda: memory(relaying) - before < taken / 4)
+        assert tap.stop() == 0
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 # -- clients that dawdle
