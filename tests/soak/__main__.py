@@ -251,7 +251,8 @@ class Soak:
             ("calls made", "made"), ("  answered", "answered"), ("  given up by the client", "given_up"),
             ("  cut by a fault", "failed"), ("seen by the server", "seen"), ("stored", "stored"),
             ("  of the answered, as succeeded", "whole"), ("lost", "lost"),
-            ("  marked so in their own row", "abandoned"), ("pieces marked as dropped", "dropped"), ("seen twice, stored twice, invented", ""),
+            ("  marked so in their own row", "abandoned"), ("pieces marked as dropped", "dropped"),
+            ("seen twice, stored twice, invented", ""),
         ):  # fmt: skip
             row(label, *(getattr(a, key) if key else a.seen_twice + a.stored_twice + a.invented for a in accounts))
         row("calls without a number, stored", *(len(station.stored.others) for station in stations))
