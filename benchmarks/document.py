@@ -152,6 +152,7 @@ AGAIN: Final = """\
     make bench                             # everything: about 20 minutes on a quiet machine with two cores
     make bench ARGS=--quick                # a look, in a few minutes
     make bench ARGS="--only json-64 rate"  # some scenarios; the page is written anew from all results that are kept
+    make bench ARGS="--print --only json"  # the tables alone, to look at while something is being made faster
     make bench-growth                      # how cost grows
 
 nginx and haproxy are installed through apt-get where that can be done, mitmproxy, FastMCP and mcp-proxy at pinned
