@@ -2,8 +2,8 @@
 
 Nearly all lines are answered calls and what a server tells meanwhile. What is the same in all of them stands in a
 statement of their own, because each value that is bound costs as much as storing it, and eight rows share a run of that
-statement, because beginning and ending a run costs a third of a row. Whatever is unusual, and whatever was written
-before, is an upsert of all columns.
+statement, because beginning and ending a run costs a third of a row. Whatever is unusual is written with all columns,
+and so is, as an upsert, whatever was written before.
 """
 
 from __future__ import annotations
@@ -56,13 +56,10 @@ def _new(table: str, columns: Iterable[str], row: str) -> _Form:
     return _Form(insert + row, insert + ", ".join([row] * _TOGETHER), row.count("?"))
 
 
-_ANY: Final = _Form(
-    upsert(
-        "timeline", dict.fromkeys(_COLUMNS.split(), "?"), "pk", frozenset({"pk", "at_us", "time", "stream", "peer"})
-    ),
-    "",
-    len(_COLUMNS.split()),
-)
+_ALL: Final = _COLUMNS.split()
+_FIXED: Final = frozenset({"pk", "at_us", "time", "stream", "peer"})
+_KNOWN: Final = _Form(upsert("timeline", dict.fromkeys(_ALL, "?"), "pk", _FIXED), "", len(_ALL))
+_ANY: Final = _new("timeline", _ALL, f"({', '.join('?' * len(_ALL))})")
 
 #: What such lines have in common; columns that are named nowhere are empty.
 _USUAL: Final = {"status": "'succeeded'", "attempt": "1", "request_cut": "0", "response_cut": "0", "dropped": "0"}
@@ -109,11 +106,11 @@ def line_statements(events: Iterable[Event], change: int, first: int) -> Stateme
         at_us, connection, parent = event.at_us, event.connection, event.parent
         if at_us // 1000 != moment:  # many lines share a millisecond
             moment, time = at_us // 1000, iso(at_us)
-        form = _ANY if event.pk < first else _form(event)
+        form = _KNOWN if event.pk < first else _form(event)
         if form is not last:
             last, values = form, []
             runs.append((form, values))
-        if form is _ANY:
+        if form is _KNOWN or form is _ANY:
             values += _values(event, time)
             continue
         values += (
