@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import errno
 import gc
 import logging
@@ -58,9 +57,6 @@ from mcp_tap.ui.web import refuse
 CONTINUED_US: Final = 24 * 3600 * 1_000_000
 MAX_CONTINUED: Final = 10_000
 
-#: Where the two processes want the same core, the relay goes first: a record may wait, a byte may not.
-NICE: Final = 10
-
 #: Objects made and not yet gone before Python looks for cycles among them. Rows wait for their batch by the thousand
 #: and are in no cycle: with the default of 700 the search took a twentieth of the recorder's time under load.
 COLLECT_AFTER: Final = 50_000
@@ -83,7 +79,6 @@ def main(arguments: Sequence[str]) -> int:
     # the relay owns the signals: this process ends when the channel does, with everything written
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    os.nice(NICE)
     memory.keep()
     channel_fd, settings_fd, desk_fd = (int(argument) for argument in arguments)
     settings = Settings.from_file(settings_fd)
@@ -132,7 +127,7 @@ async def _record(settings: Settings, channel: socket.socket, desk_socket: socke
     await loop.create_connection(lambda: recorder, sock=channel)
     recorder.say(encode(0, Kind.READY, time.monotonic_ns()))
     watching = asyncio.create_task(_watch(settings, window, recorder, reader))
-    resting = asyncio.create_task(_rest(reader))
+    resting = asyncio.create_task(_rest(reader, tracker))
     try:
         await recorder.run()
     finally:
@@ -289,9 +284,8 @@ async def _watch(settings: Settings, window: _Window, recorder: Recorder, reader
         await asyncio.sleep(0.25)
 
 
-async def _rest(reader: Reader) -> None:
+async def _rest(reader: Reader, tracker: Tracker) -> None:
     """Give memory back whenever a busy time is over: neither Python nor the C library does so by itself."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # the GNU C library's
     used = rested = 0.0
     while True:
         await asyncio.sleep(REST_EVERY)
@@ -300,9 +294,8 @@ async def _rest(reader: Reader) -> None:
             rested = used
             with contextlib.suppress(StoreError):
                 await reader.rest()
-            gc.collect()
-            if trim is not None:
-                trim(0)
+            tracker.heads.forget()
+            memory.give_back()
 
 
 class _Window:
@@ -313,7 +306,9 @@ class _Window:
         self.live = Live(sys.stdout, sys.stderr, format=settings.format, color=color)
         self._off = settings.format == "none"
         self._replica = replica
-        self._sessions: dict[str, bool] = {}  # id -> whether it is active
+        self._sessions = 0  # that were seen; one that goes on after its end counts again
+        self._newest = 0  # number of the last one
+        self._active: set[str] = set()
         self._calls = 0
         self._errors = 0
         self._latencies: deque[int] = deque(maxlen=RECENT_CALLS)
@@ -333,16 +328,20 @@ class _Window:
                 self._errors += event.status is Status.FAILED
                 if event.type not in LASTING:
                     self._latencies.append(event.duration_us or 0)
+        newest = self._newest
         for connection in batch.connections:
-            self._sessions[connection.id] = connection.status is ConnectionStatus.ACTIVE
+            active = connection.status is ConnectionStatus.ACTIVE
+            self._sessions += connection.pk > newest or (active and connection.id not in self._active)
+            self._newest = max(self._newest, connection.pk)
+            (self._active.add if active else self._active.discard)(connection.id)
         self.live.show(pairs)
 
     def status(self, recorder: Recorder) -> None:
         """Renew the status line."""
         latencies = sorted(self._latencies)
         self.live.status(
-            sessions=len(self._sessions),
-            active=sum(self._sessions.values()),
+            sessions=self._sessions,
+            active=len(self._active),
             calls=self._calls,
             errors=self._errors,
             p95_ms=latencies[int(len(latencies) * 0.95)] / 1000 if len(latencies) >= 20 else None,

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Final
 
 from mcp_tap.model import Era
+from mcp_tap.protocol import http1
 from mcp_tap.protocol.http1 import Request, Response
 from mcp_tap.protocol.jsonrpc import MAX_WORD
 from mcp_tap.protocol.redact import Redactor, Secrets
@@ -55,6 +56,12 @@ class Heads:
         self._known = lru_cache(512)(self._read)
         self._harmless = lru_cache(512)(lambda response: _HARMLESS.issuperset(response.headers))
         self._both = lru_cache(512)(self._read_both)
+
+    def forget(self) -> None:
+        """Forget what was worked out lately: while nothing comes, it only holds memory."""
+        for known in (self._target, self._known, self._harmless, self._both):
+            known.cache_clear()
+        http1.forget()
 
     def of(self, request: Request) -> Head:
         """Return what the head of a request says."""

@@ -423,6 +423,12 @@ def _ambiguity(head: bytes, minor: int, headers: Headers) -> str | None:
     return "chunked more than once" if many else None
 
 
+def forget() -> None:
+    """Forget the heads that came lately: while nothing comes, they only hold memory."""
+    _read_request.cache_clear()
+    _read_response.cache_clear()
+
+
 def _split(head: bytes) -> tuple[bytes, Headers]:
     """Return the start line and the headers of a head without its blank line."""
     lines = head.replace(b"\r\n", b"\n").rstrip(b"\r").split(b"\n")

@@ -83,7 +83,7 @@ class Tracker:
         session_word: Callable[[str], str] = str,
         trusted: Iterable[str] | None = None,
     ) -> None:
-        self._heads = Heads(redactor)
+        self.heads = Heads(redactor)
         self._ledger = Ledger(redactor)
         self._openings: dict[Exchange, None] = {}
         self.connections = Connections(
@@ -146,7 +146,7 @@ class Tracker:
 
     def requested(self, x: Exchange, frames: list[Frame], reason: str | None, at_us: int) -> None:
         """Take a request: find its connection and make its rows."""
-        head = self._heads.of(x.request)
+        head = self.heads.of(x.request)
         link = x.link = _Link(head, head.secrets)
         self._find(x, link, frames, at_us)
         for envelope, data in frames:
@@ -164,7 +164,7 @@ class Tracker:
         link: _Link = x.link
         assert x.response is not None
         status, headers = x.response.status, x.response.headers
-        link.secrets = self._heads.secrets(link.head, x.request, x.response)
+        link.secrets = self.heads.secrets(link.head, x.request, x.response)
         for event in link.asked:
             event.http_status, event.headers_us = status, x.headers_us
             self._ledger.events[event] = None

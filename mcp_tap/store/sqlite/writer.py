@@ -262,6 +262,8 @@ class Writer:
             await asyncio.sleep(_CHECKPOINT)
 
     async def _rest(self) -> None:
+        """Give memory back. What is known to be stored goes, too: each name of a session holds a page of Python's."""
+        self._known.clear()
         for thread in (self._thread, self._checkpoints):
             try:
                 await thread.run(lambda db: db.execute("PRAGMA shrink_memory").fetchone())
