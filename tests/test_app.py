@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from mcp_tap.app import NICE
 from mcp_tap.demo.server import serve
+from mcp_tap.relay.recorder_process import NICE
 from mcp_tap.store import open_writer
 from tests.sdk.harness import sample_server
 from tests.tap import PATIENCE, call, initialize, rpc, running
