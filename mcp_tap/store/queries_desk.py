@@ -24,9 +24,12 @@ def events(*named: str) -> str:
     return " ".join(["timeline", *([_CONNECTION] if joins or "connection." in text else []), *joins])
 
 
-SESSIONS: Final = """connection
-JOIN session ON session.pk = connection.session
-JOIN provider ON provider.pk = connection.provider"""
+def sessions(*named: str) -> str:
+    """Return the tables that conditions on connections name; each belongs to a session and has a provider."""
+    text = " ".join(named)
+    joins = [join for table, join in (("session.", _SESSION), ("provider.", _PROVIDER)) if table in text]
+    return " ".join(["connection", *(join.removeprefix("LEFT ") for join in joins)])
+
 
 CONTEXTS: Final = "session"
 
@@ -126,21 +129,21 @@ SELECT {{by}}, sum(calls), sum(errors), max(last_us), 0, NULL, NULL {_COUNTED} G
 """
 FOLDED: Final = "SELECT start_us FROM folded WHERE span = ? AND start_us >= ? AND start_us < ? ORDER BY start_us"
 
-CONNECTIONS: Final = f"""
+CONNECTIONS: Final = """
 SELECT count(*) AS sessions, coalesce(sum(connection.status = 'active'), 0) AS active,
     coalesce(sum(connection.dropped), 0) AS dropped
-FROM {SESSIONS} WHERE {{where}}
+FROM {source} WHERE {where}
 """
 #: What was lost that belongs to no connection.
 DROPPED: Final = "SELECT coalesce(sum(dropped), 0) FROM timeline WHERE connection IS NULL AND dropped > 0 AND {where}"
 
 BOUNDS: Final = "SELECT (SELECT min(time) FROM timeline), (SELECT max(time) FROM timeline)"
 
-CLIENTS: Final = f"""
+CLIENTS: Final = """
 SELECT connection.client_name AS name, connection.client_version AS version, count(*) AS sessions,
     min(connection.started) AS first_seen, max(connection.last_active) AS last_seen,
     group_concat(DISTINCT connection.protocol_version) AS revisions
-FROM {SESSIONS} WHERE {{where}} GROUP BY connection.client_name, connection.client_version
+FROM {source} WHERE {where} GROUP BY connection.client_name, connection.client_version
 """
 
 VERSIONS: Final = "SELECT name, hash, first_seen FROM tool_definition ORDER BY first_seen, pk"

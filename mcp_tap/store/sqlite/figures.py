@@ -54,7 +54,7 @@ def totals(db: sqlite3.Connection, asked: Asked) -> Row:
     """Return the figures of a range in one row."""
     whole = Reading(db, asked).at_once().get(0, Tally())
     sql, values = asked.sessions
-    row = rows(db, queries.CONNECTIONS.format(where=sql), values)[0]
+    row = rows(db, queries.CONNECTIONS.format(source=queries.sessions(sql), where=sql), values)[0]
     times, moments = asked.range_alone
     lost: int = db.execute(queries.DROPPED.format(where=times), moments).fetchone()[0]
     return {
@@ -199,7 +199,7 @@ def usage(db: sqlite3.Connection, asked: Asked) -> Usage:
     none = Tally()
     sql, values = asked.sessions
     found = []
-    for row in rows(db, queries.CLIENTS.format(where=sql), values):
+    for row in rows(db, queries.CLIENTS.format(source=queries.sessions(sql), where=sql), values):
         who = (row["name"], row["version"])
         tally = counted.get(who, none)
         found.append(

@@ -145,7 +145,7 @@ def _in_order(found: list[int], read: list[Row]) -> list[Row]:
 def sessions(db: sqlite3.Connection, where: Condition, paging: Paging) -> Page:
     """Return a page of connections."""
     key = _sorted_by(SESSION_SORTS, paging.sort)
-    listing = Listing(queries.SESSIONS, "connection.pk", key, where)
+    listing = Listing(queries.sessions(where[0]), "connection.pk", key, where)
     name = paging.before if paging.after is None else paging.after
     place = None
     if name is not None:
