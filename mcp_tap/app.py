@@ -287,11 +287,16 @@ async def _watch(settings: Settings, window: _Window, recorder: Recorder, reader
 async def _rest(reader: Reader, tracker: Tracker) -> None:
     """Give memory back whenever a busy time is over: neither Python nor the C library does so by itself."""
     used = rested = 0.0
+    times = 0
     while True:
         await asyncio.sleep(REST_EVERY)
         before, used = used, time.process_time()
-        if used - before <= AT_REST * REST_EVERY and used - rested >= WORTH_A_REST:
-            rested = used
+        if used - before > AT_REST * REST_EVERY:
+            continue
+        if used - rested >= WORTH_A_REST:
+            rested, times = used, 2  # the writer lets go of its pages a little later than readers do
+        if times:
+            times -= 1
             with contextlib.suppress(StoreError):
                 await reader.rest()
             tracker.heads.forget()
