@@ -130,13 +130,12 @@ def test_malloc_keeps_what_a_piece_of_traffic_takes() -> None:
         memory.keep()
         def faults():
             return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        bytes(250_000)
         before = faults()
-        for _ in range(200):
-            first, second = b"x" * 250_000, b"x" * 200_000
-            del first, second
+        for _ in range(100):
+            pieces = [b"x" * 250_000 for _ in range(8)]
+            del pieces
         print(faults() - before)
     """
     said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert int(said.stdout) < 1000
+    assert int(said.stdout) < 2000  # each piece is 62 pages
     memory.give_back()  # can be asked for at any time
