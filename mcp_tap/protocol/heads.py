@@ -14,7 +14,7 @@ from typing import Final
 
 from mcp_tap.model import Era
 from mcp_tap.protocol import http1
-from mcp_tap.protocol.http1 import Request, Response
+from mcp_tap.protocol.http1 import HEADS_KEPT, Request, Response
 from mcp_tap.protocol.jsonrpc import MAX_WORD
 from mcp_tap.protocol.redact import Redactor, Secrets
 from mcp_tap.protocol.revisions import era_of_version, header_value
@@ -53,9 +53,9 @@ class Heads:
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
         self._target = lru_cache(1024)(redactor.target)
-        self._known = lru_cache(512)(self._read)
-        self._harmless = lru_cache(512)(lambda response: _HARMLESS.issuperset(response.headers))
-        self._both = lru_cache(512)(self._read_both)
+        self._known = lru_cache(HEADS_KEPT)(self._read)
+        self._harmless = lru_cache(HEADS_KEPT)(lambda response: _HARMLESS.issuperset(response.headers))
+        self._both = lru_cache(HEADS_KEPT)(self._read_both)
 
     def forget(self) -> None:
         """Forget what was worked out lately: while nothing comes, it only holds memory."""

@@ -24,6 +24,9 @@ MAX_HEAD: Final = 256 * 1024
 #: Heads up to this size are remembered, because they come again and again. A stranger's huge ones are not.
 MAX_CACHED: Final = 4096
 
+#: So many of each direction: a thousand sessions that call in turn, with a few lengths each, still find theirs.
+HEADS_KEPT: Final = 4096
+
 #: A chunk-size line with its extensions; real ones are under 20 bytes.
 MAX_CHUNK_LINE: Final = 16 * 1024
 
@@ -341,7 +344,7 @@ class ResponseReader(_Reader):
 # The entries hold credentials like the exchanges they came from: in memory only, and few.
 
 
-@lru_cache(maxsize=512)
+@lru_cache(HEADS_KEPT)
 def _read_request(head: bytes) -> Request | Broken:
     line, headers = _split(head)
     match = _REQUEST_LINE.match(line)
@@ -363,7 +366,7 @@ def _read_request(head: bytes) -> Request | Broken:
     )
 
 
-@lru_cache(maxsize=512)
+@lru_cache(HEADS_KEPT)
 def _read_response(head: bytes) -> Response | Broken:
     line, headers = _split(head)
     match = _STATUS_LINE.match(line)
