@@ -221,6 +221,11 @@ def saturated(number: int) -> Measure:
 
 # ------------------------------------------------------------------------------------------------------- memory
 
+#: Seconds after which memory is at rest: a relay gives it back two seconds after many streams are gone, a recorder when
+#: it has had nothing to do for five, which it looks after every five.
+RELAY_RESTS: Final = 3.0
+RECORDER_RESTS: Final = 12.0
+
 _Sizes = dict[str, Memory]
 
 
@@ -263,9 +268,8 @@ def idle_streams(number: int, *, twice: bool = False) -> Measure:
 
 
 def _sizes(way: Way) -> _Sizes:
-    """Give processes the moment in which they write what is left and give memory back, and return what they have."""
-    time.sleep(1)
-    way.settle()
+    """Give processes the time in which they give memory back, and return what they have."""
+    time.sleep(RECORDER_RESTS if way.route.records else RELAY_RESTS)
     return {name: memory(pids) for name, pids in way.parts.items()}
 
 
