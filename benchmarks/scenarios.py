@@ -250,7 +250,10 @@ def run(scenario: Scenario, effort: Effort) -> Outcome:
         measures: dict[str, Callable[[], Figures]] = {}
         for route in scenario.routes:
             if route.program() is None:
-                outcome.absent.append(route.name)
+                if route.records:  # without the tap nothing is measured that matters
+                    outcome.failed[route.name] = "is not installed"
+                else:
+                    outcome.absent.append(route.name)
             elif scenario.measure is None:
                 measures[route.name] = partial(start, route, server)
             else:
