@@ -35,7 +35,7 @@ from mcp_tap.api import errors, health, routes, safety
 from mcp_tap.api.desk import Desk, Recording
 from mcp_tap.api.heads import BoundedHeads
 from mcp_tap.api.reopening import open_reopening
-from mcp_tap.channel import MOVED, Kind, encode, encode_json
+from mcp_tap.channel import HURRY, MOVED, Kind, encode, encode_json
 from mcp_tap.config import Address, Proxy, Settings
 from mcp_tap.model import Batch, ConnectionStatus, Direction, Status, StoreError, TapError, UsageError, hash_session_id
 from mcp_tap.model import Kind as EventKind
@@ -79,6 +79,7 @@ def main(arguments: Sequence[str]) -> int:
     # the relay owns the signals: this process ends when the channel does, with everything written
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(HURRY, signal.SIG_IGN)
     memory.keep()
     channel_fd, settings_fd, desk_fd = (int(argument) for argument in arguments)
     settings = Settings.from_file(settings_fd)
@@ -125,6 +126,7 @@ async def _record(settings: Settings, channel: socket.socket, desk_socket: socke
     server = _Server(application(desk))
     serving = asyncio.create_task(server.serve(sockets=[desk_socket]))
     await loop.create_connection(lambda: recorder, sock=channel)
+    loop.add_signal_handler(HURRY, recorder.hurry)
     recorder.say(encode(0, Kind.READY, time.monotonic_ns()))
     watching = asyncio.create_task(_watch(settings, window, recorder, reader))
     resting = asyncio.create_task(_rest(reader, tracker))

@@ -10,6 +10,7 @@ payload. Stream 0 is the process itself. Both processes live on one machine, so 
 from __future__ import annotations
 
 import json
+import signal
 import struct
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
@@ -68,6 +69,9 @@ class Closing:
     REFUSED = b"refused"  # answered and closed by the tap itself
     HALF_OPEN = b"half_open"  # one side had ended and the other stayed silent
 
+
+#: Signal to a recorder that has no time left: what waits for its store it has to give up.
+HURRY: Final = signal.SIGUSR1
 
 #: Exit status of a recorder that asks for another in its place: its store is not where it was.
 MOVED: Final = 75

@@ -270,6 +270,7 @@ class Recorder(asyncio.Protocol):
         self._clock_ns = time.time_ns() - time.monotonic_ns()
         self._asleep_ns = _asleep_ns()
         self._paused = False
+        self._hurried = False
         self._draining: set[int] | None = None
         self._transport: asyncio.Transport | None = None
 
@@ -440,19 +441,30 @@ class Recorder(asyncio.Protocol):
         if self._stop_by is not None:
             await asyncio.wait([spooling], timeout=max(0, self._stop_by - LAST_WORD - time.monotonic()))
             if not spooling.done():
-                self.spool.give_up()
+                self.hurry()
                 self._collect()
         await spooling
+
+    def hurry(self) -> None:
+        """Give up what waits for the store, and take what the relay has yet to say: no time is left for more."""
+        self._hurried = True
+        self.spool.give_up()
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
 
     def _collect(self) -> None:
         """Put what is new in line for the store, and read on only while the store keeps up."""
         lost = self.spool.lost if self.spool.failing is None else 0
         if lost:
-            self._tracker.dropped(lost, 0, *self.spool.lost_us, "the store could not be written")
+            why = (
+                "the tap was stopped before it could be written" if self._hurried else "the store could not be written"
+            )
+            self._tracker.dropped(lost, 0, *self.spool.lost_us, why)
             self.spool.lost, self.spool.lost_us = 0, (0, 0)
         acknowledge = encode(0, Kind.ACK, time.monotonic_ns(), COUNT.pack(self._records, self._bytes))
         self.spool.put(self._tracker.take(), acknowledge, lost)
-        pause = self.spool.behind
+        pause = self.spool.behind and not self._hurried
         if pause != self._paused and self._transport is not None:
             self._paused = pause
             (self._transport.pause_reading if pause else self._transport.resume_reading)()

@@ -237,7 +237,9 @@ class Channel:
     @property
     def unrecorded(self) -> int:
         """How many records are not known to be safe in the store: they wait, or were given to a recorder."""
-        return len(self._queue) + self._sent_records - self._acked[0]
+        told = sum(records for _, records, _, _ in self._told)  # by records that are not safe themselves
+        waiting = sum(_said(kind, payload, at_ns)[0] for _, kind, at_ns, payload in self._queue)
+        return len(self._queue) + waiting + self._sent_records - self._acked[0] + told
 
     def give_up(self, at_ns: int, why: str) -> None:
         """Lose what waits, and put in its place how much that is: there is no time left for more."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from mcp_tap.channel import COUNT, MOMENT, MOVED, Decoder, Kind, Record
+from mcp_tap.channel import COUNT, HURRY, MOMENT, MOVED, Decoder, Kind, Record
 from mcp_tap.config import Settings
 from mcp_tap.errors import TapError
 from mcp_tap.relay.feed import DIED, Channel
@@ -118,6 +118,7 @@ class RecorderProcess:
                 now = time.monotonic_ns()
                 self._channel.give_up(now, "the tap was stopped before it could be recorded")
                 self._channel.put(0, Kind.STOP, now, by)
+                self._life.hurry()
             await self._life.end(deadline - loop.time())
         if self._channel.unrecorded:
             self._say(f"error: the last {self._channel.unrecorded} pieces of traffic were not recorded")
@@ -234,6 +235,11 @@ class _Life:
             self.ready.set_result(RecorderError("the recorder ended before it was ready", hint="run with --debug"))
         self._channel.detach()
         self.ended.set()
+
+    def hurry(self) -> None:
+        """Ask a recorder that is behind to give up what it has not written: that it has to end it may read too late."""
+        if self.ready.done() and self._child.poll() is None:
+            self._child.send_signal(HURRY)
 
     async def end(self, seconds: float) -> int:
         """Give the process so many seconds to exit, then kill it. Return its status."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import statistics
 import sys
@@ -145,17 +146,25 @@ def test_a_stop_after_the_recorder_has_died_says_what_it_lost(moments: random.Ra
 @pytest.mark.matrix
 @pytest.mark.links
 def test_a_stop_beyond_saturation_says_what_it_lost(tmp_path: Path) -> None:
-    with Traffic() as traffic, running(traffic.url, tmp_path / "tap.db") as tap:
-        traffic.begin(tap.proxy, clients=32)
-        time.sleep(5)
-        assert tap.stop() == 0, "\n".join(tap.said)
-        counts = traffic.end()
-    whole(tap)
-    calls = recorded(tap)
-    lost = [number for number in counts.answered if calls.get(number) != "succeeded"]
-    said = sum(row["dropped"] for row in tap.rows("SELECT dropped FROM timeline WHERE type = 'records_dropped'"))
-    assert len(lost) <= said, "\n".join(tap.said)
-    assert unsaid(tap, counts) == []
+    with Traffic() as traffic:
+        with running(traffic.url, tmp_path / "tap.db") as tap:
+            traffic.begin(tap.proxy, clients=32)
+            time.sleep(5)
+            assert tap.stop() == 0, "\n".join(tap.said)
+            counts = traffic.end()
+        whole(tap)
+        calls = recorded(tap)
+        lost = [number for number in counts.answered if calls.get(number) != "succeeded"]
+        said = sum(row["dropped"] for row in tap.rows("SELECT dropped FROM timeline WHERE type = 'records_dropped'"))
+        unwritten = sum(int(number) for line in tap.said for number in re.findall(r"the last (\d+) pieces", line))
+        assert len(lost) <= said + unwritten, "\n".join(tap.said)
+        if unwritten:  # on a busy machine not even a line about it may be written in time: the next start does that
+            with running(traffic.url, tmp_path / "tap.db") as again:
+                traffic.begin(again.proxy, clients=1, pause=PAUSE)
+                again.until(lambda: again.rows(KILLED))
+                traffic.end()
+                assert again.stop() == 0
+        assert unsaid(tap, counts) == []
 
 
 def lost_with_a_kill(tap: Tap, counts: Counts, killed_us: int, before: set[int]) -> set[int]:
