@@ -69,6 +69,8 @@ FIRST_LOOK: Final = 0.5
 REST_EVERY: Final = 5.0
 AT_REST: Final = 0.02
 WORTH_A_REST: Final = 0.5
+#: Connections that were forgotten between two looks, which is another reason: each takes some kB.
+WORTH_FORGETTING: Final = 100
 
 #: Calls whose latencies the status line's p95 is of.
 RECENT_CALLS: Final = 500
@@ -289,14 +291,16 @@ async def _watch(settings: Settings, window: _Window, recorder: Recorder, reader
 async def _rest(reader: Reader, tracker: Tracker) -> None:
     """Give memory back whenever a busy time is over: neither Python nor the C library does so by itself."""
     used = rested = 0.0
-    times = 0
+    times = remembered = 0
     while True:
         await asyncio.sleep(REST_EVERY)
         before, used = used, time.process_time()
         if used - before > AT_REST * REST_EVERY:
             continue
-        if used - rested >= WORTH_A_REST:
+        forgotten = remembered - len(tracker.connections)  # long after they were busy
+        if used - rested >= WORTH_A_REST or forgotten >= WORTH_FORGETTING:
             rested, times = used, 2  # the writer lets go of its pages a little later than readers do
+        remembered = len(tracker.connections)
         if times:
             times -= 1
             with contextlib.suppress(StoreError):
