@@ -228,7 +228,7 @@ def test_clients_that_open_and_vanish(tmp_path: Path, manner: str, clients: int)
             assert tapped.seen() == directly.seen()
         with tap.connect() as sock:
             assert exchange(sock) == OK
-        until(lambda: tap.descriptors() == before)
+        until(lambda: tap.descriptors() <= before)  # the relay may have had the first stream for a moment longer
         assert tap.stop() == 0
         seen = kinds(tap)
         assert seen[Kind.OPEN] == seen[Kind.CLOSED] == clients + first + 1
