@@ -94,7 +94,7 @@ class Conversation(asyncio.Protocol):
             self._left = SIZE
             self._go_on()
         elif self._data == BEGUN:
-            self.transport.write(HEAD + PIECE)
+            self.transport.write(HEAD + PIECE[:1000])
         elif self._data == EVENTS:
             self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
             self._left = sys.maxsize
