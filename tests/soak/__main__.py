@@ -38,6 +38,10 @@ FASTEST: Final = 200.0
 #: What the second tap may keep: a minute or so.
 SMALL: Final = "8MB"
 
+#: After so long a session has ended, and is forgotten a minute later: what is remembered of sessions is full within
+#: minutes, and a rise beyond that is none of theirs. It is half an hour where nothing is said.
+IDLE: Final = "20s"
+
 #: Seconds after the start until everything is there, after the end until memory is given back, and that clients take.
 START: Final = 5.0
 REST: Final = 20.0
@@ -141,7 +145,9 @@ class Soak:
 
     def _station(self, number: int, name: str, server: Server) -> Station:
         file = self._directory / f"tap{number + 1}.db"
-        environment = os.environ | ({"MCP_TAP_RECORD_MAX_SIZE": SMALL} if number else {})
+        environment = os.environ | {"MCP_TAP_RECORD_SESSION_IDLE": IDLE}
+        if number:
+            environment["MCP_TAP_RECORD_MAX_SIZE"] = SMALL
         command = [sys.executable, "-m", "mcp_tap.cli", server.url, "--store", f"sqlite:///{file}"]
         command += ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]
         process = subprocess.Popen(

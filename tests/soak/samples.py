@@ -17,9 +17,10 @@ RECORDER_RISE: Final = 8_000_000
 CONNECTIONS: Final = 5
 
 #: Bytes that an idle process may have more after a run than after its start: modules that were loaded when they were
-#: first needed, templates, and pieces of arenas that cannot be given back. It would show a leak of any pace.
+#: first needed, templates, what is remembered of the sessions of the last minutes, and pieces of arenas that cannot be
+#: given back. However long a run is, it is no more: a leak of any pace would show in half an hour.
 RELAY_LEFT: Final = 4_000_000
-RECORDER_LEFT: Final = 32_000_000
+RECORDER_LEFT: Final = 48_000_000
 
 #: The descriptor that a relay keeps in reserve, from its first connection on.
 RESERVE: Final = 1

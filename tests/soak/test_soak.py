@@ -168,7 +168,7 @@ def test_what_is_left_when_all_is_at_rest() -> None:
     relay, recorder = idle.relay._replace(descriptors=22), idle.recorder._replace(memory=50_000_000 + RECORDER_LEFT + 1)
     assert left(idle, replace(idle, relay=relay, recorder=recorder)) == [
         "the relay has 22 descriptors at rest, 20 before",
-        "the recorder has 82.0 MB of memory at rest, 50.0 MB before",
+        f"the recorder has {(50_000_001 + RECORDER_LEFT) / 1e6:.1f} MB of memory at rest, 50.0 MB before",
     ]
     assert left(idle, replace(idle, recorder=None)) == ["there is no recorder"]
 
