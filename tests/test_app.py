@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import resource
 import signal
 import socket
@@ -17,7 +18,7 @@ import httpx
 import pytest
 
 from mcp_tap.demo.server import serve
-from mcp_tap.relay.recorder_process import NICE
+from mcp_tap.relay.priority import NICE, SLICE_NS
 from mcp_tap.store import open_writer
 from tests.sdk.harness import sample_server
 from tests.tap import PATIENCE, call, initialize, rpc, running
@@ -69,6 +70,10 @@ def test_the_recorder_waits_where_both_want_the_same_core(upstream: str, tmp_pat
     with running(upstream, tmp_path / "tap.db") as tap:
         relay, recorder = (os.getpriority(os.PRIO_PROCESS, pid) for pid in (tap.process.pid, tap.recorder))
         assert recorder == min(relay + NICE, 19)
+        # where the kernel shows slices, it has taken the number
+        file = Path(f"/proc/{tap.recorder}/sched")
+        slices = re.findall(r"^se\.slice +: +(\d+)$", file.read_text(), re.MULTILINE) if file.exists() else []
+        assert set(slices) <= {str(SLICE_NS)}
         assert tap.stop() == 0
 
 

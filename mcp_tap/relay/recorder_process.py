@@ -17,14 +17,13 @@ from mcp_tap.channel import COUNT, HURRY, MOMENT, MOVED, Decoder, Kind, Record
 from mcp_tap.config import Settings
 from mcp_tap.errors import TapError
 from mcp_tap.relay.feed import DIED, Channel
+from mcp_tap.relay.priority import let_go_first
 
 #: Seconds between the death of a recorder and its next start; doubled by every death before READY.
 BACK_OFF_FIRST: Final = 0.1
 BACK_OFF_MOST: Final = 5.0
 #: Part of the time for a stop in which the recorder is given what waits for it; in the rest it has to write that.
 GIVEN: Final = 0.6
-#: Where the two processes want the same core, the relay goes first: a record may wait, a byte may not.
-NICE: Final = 10
 #: Seconds that a recorder may take to exit once its channel has ended.
 EXIT_AFTER_END: Final = 2.0
 
@@ -37,14 +36,6 @@ class RecorderError(TapError):
     def __init__(self, message: str, *, hint: str = "", exit_status: int = 1) -> None:
         super().__init__(message, hint=hint)
         self.exit_status = exit_status
-
-
-def _let_go_first(pid: int) -> None:
-    """Lower the priority of a recorder from its first instruction on: what it imports is more than a relay does."""
-    try:
-        os.setpriority(os.PRIO_PROCESS, pid, min(os.getpriority(os.PRIO_PROCESS, 0) + NICE, 19))
-    except OSError:
-        pass  # it may have ended already, and where it is not allowed it has to go without
 
 
 def default_argv(channel_fd: int, settings_fd: int, desk_fd: int) -> list[str]:
@@ -136,7 +127,7 @@ class RecorderProcess:
                 # which allocator suits a relay (see cli/running.py) does not suit a recorder
                 env = {name: value for name, value in os.environ.items() if name != "PYTHONMALLOC"}
                 child = subprocess.Popen(self._argv(*fds), pass_fds=fds, env=env)
-                _let_go_first(child.pid)
+                let_go_first(child.pid)
             except OSError:
                 ours.close()
                 raise
