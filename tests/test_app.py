@@ -68,8 +68,7 @@ def test_a_call_is_recorded_shown_and_served(upstream: str, tmp_path: Path) -> N
 
 def test_the_recorder_waits_where_both_want_the_same_core(upstream: str, tmp_path: Path) -> None:
     with running(upstream, tmp_path / "tap.db") as tap:
-        relay, recorder = (os.getpriority(os.PRIO_PROCESS, pid) for pid in (tap.process.pid, tap.recorder))
-        assert recorder == min(relay + NICE, 19)
+        assert os.getpriority(os.PRIO_PROCESS, tap.recorder) == NICE
         # where the kernel shows slices, it has taken the number
         file = Path(f"/proc/{tap.recorder}/sched")
         slices = re.findall(r"^se\.slice +: +(\d+)$", file.read_text(), re.MULTILINE) if file.exists() else []

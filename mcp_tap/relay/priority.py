@@ -7,8 +7,9 @@ import struct
 import sys
 from typing import Final
 
-#: How much lower the recorder's priority is.
-NICE: Final = 10
+#: The recorder's nice value, the lowest priority there is: of a core that both want for as long as they can get it, the
+#: recorder has a sixtieth, and what it is too slow for is counted.
+NICE: Final = 19
 
 #: Nanoseconds that the recorder says it wants to go on for once it runs: the most there is. A process that wants less,
 #: as all others do, takes the core from it when it wakes (Linux 6.12 and later; before that the number is ignored).
@@ -24,14 +25,13 @@ _ATTRIBUTES: Final = struct.Struct("=IIQiIQQQ")
 
 def let_go_first(pid: int) -> None:
     """Lower the priority of a recorder from its first instruction on: what it imports is more than a relay does."""
-    nice = min(os.getpriority(os.PRIO_PROCESS, 0) + NICE, 19)
     try:
-        os.setpriority(os.PRIO_PROCESS, pid, nice)
+        os.setpriority(os.PRIO_PROCESS, pid, NICE)
     except OSError:
         return  # it may have ended already, and where it is not allowed it has to go without
     number = _SCHED_SETATTR.get(os.uname().machine) if sys.platform == "linux" else None
     if number is not None:
         import ctypes
 
-        attributes = _ATTRIBUTES.pack(_ATTRIBUTES.size, 0, 0, nice, 0, SLICE_NS, 0, 0)
+        attributes = _ATTRIBUTES.pack(_ATTRIBUTES.size, 0, 0, NICE, 0, SLICE_NS, 0, 0)
         ctypes.CDLL(None).syscall(number, pid, attributes, 0)  # likewise
