@@ -26,7 +26,7 @@ def main() -> int:
     """Measure, keep the results, write the page; return 1 where something could not be measured."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="scenarios, or how their names begin")
-    parser.add_argument("--quick", action="store_true", help=f"one round with {SHARE:.0%} of the calls")
+    parser.add_argument("--quick", action="store_true", help=f"one round with {SHARE:.0%}% of the calls")
     parser.add_argument("--rounds", type=int, help="at most so many rounds")
     parser.add_argument("--print", action="store_true", help="print the tables, keep no results and write no page")
     parser.add_argument("--page", action="store_true", help="measure nothing, write the page from the results")
