@@ -134,6 +134,7 @@ def test_hostile_output_is_shown_and_does_nothing(stage: Scene, page: Page, expe
     expect(panel).to_contain_text("<script>window.owned = 1</script>")
     text = panel.inner_text()
     assert not re.search("[\x00-\x08\x1b\u202e\u2066\u200b]", text)
+    page.wait_for_load_state()  # keys need the scripts
     page.keyboard.press("Escape")
     expect(panel).to_be_hidden()
     page.locator("tr[data-row]", has_text="long").locator("a").first.click()
