@@ -171,7 +171,7 @@ def page(parts: Mapping[str, Part], growing: str) -> str:
     lines = [INTRODUCTION, *_machine(list(parts.values())), "", "## The bars", "", *bar_lines(found), ""]
     if short := [part.scenario for part in parts.values() if part.effort != FULL]:
         lines += [
-            fill(f"Not measured in full, and to be taken for no more than a look: {', '.join(short)}.", WIDTH),
+            fill(f"With fewer rounds or calls than `make bench` takes by itself: {', '.join(short)}.", WIDTH),
             "",
         ]
     for verdict in found:

@@ -308,6 +308,7 @@ def test_a_port_that_is_taken(upstream: str, tmp_path: Path) -> None:
 def test_a_relay_that_is_killed_takes_its_recorder_along(upstream: str, tmp_path: Path) -> None:
     with running(upstream, tmp_path / "tap.db") as tap:
         asyncio.run(_one_call(tap.proxy))
+        tap.until(lambda: tap.rows("SELECT 1 FROM events WHERE type = 'tools/call' AND status = 'succeeded'"))
         recorder = tap.recorder
         tap.process.kill()
         tap.process.wait()

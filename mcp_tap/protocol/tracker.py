@@ -98,9 +98,8 @@ class Tracker:
 
         An opening message waits for its answer, as long as that does not hang, so that session_start goes first.
         """
-        if not self._openings:
-            return self._ledger.take()
-        return self._ledger.take(frozenset(event for x in self._openings for event in x.link.asked))
+        held = frozenset(event for x in self._openings for event in x.link.asked)
+        return self._ledger.take(held)
 
     def tick(self, at_us: int) -> None:
         """End the connections whose time is over, and show what hangs."""

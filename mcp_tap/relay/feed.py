@@ -28,7 +28,7 @@ from mcp_tap.relay.memory import Ebb
 #: Bytes of one stream that may wait. One large answer must not use up what all others need.
 STREAM_BOUND: Final = 8 * 1000 * 1000
 #: How long (seconds) a record may wait for company, and how many bytes are company enough.
-FLUSH_AFTER: Final = 0.005
+FLUSH_AFTER: Final = 0.020
 FLUSH_BYTES: Final = 64 * 1024
 #: Bytes handed to the socket at once: about what its buffer takes.
 SLICE: Final = 256 * 1024
@@ -119,7 +119,7 @@ class Channel:
         if self._timer is None:
             assert self._loop is not None
             self._timer = self._loop.call_later(FLUSH_AFTER, self._flush)
-            if kind in _TRAFFIC:  # one piece in five milliseconds at most: timing each would cost more than passing it
+            if kind in _TRAFFIC:  # one piece in 20 ms at most: timing each would cost more than passing it
                 self._loop.call_soon(self._pace, at_ns)
         elif self._waiting > FLUSH_BYTES and not self._hurried:
             assert self._loop is not None
