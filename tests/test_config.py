@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from mcp_tap.cli.example import example
 from mcp_tap.config import (
     NO_UPSTREAM,
     SETTINGS,
@@ -23,7 +24,6 @@ from mcp_tap.config import (
     Redact,
     Settings,
     Upstream,
-    example,
     is_loopback,
     load,
     parse_address,

@@ -58,9 +58,9 @@ def config(*, url: str | None, listen: str | None, admin_listen: str | None, sto
            check: bool, example: bool, debug: bool) -> None:  # fmt: skip
     """Print every setting, and where it comes from."""
     if example:
-        from mcp_tap import config as table
+        from mcp_tap.cli.example import example as everything
 
-        click.echo(table.example(), nl=False)
+        click.echo(everything(), nl=False)
         return
     given = {"proxy.upstream": url, "proxy.listen": listen, "admin.listen": admin_listen, "record.store": store}
     loaded = flags.load(file, given)

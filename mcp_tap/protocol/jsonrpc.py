@@ -135,16 +135,6 @@ class Envelope(Struct, frozen=True, gc=False):
             return data
         return data[: MAX_WORD - 33] + b"#" + hashlib.blake2b(data, digest_size=16).hexdigest().encode()
 
-    @property
-    def is_request(self) -> bool:
-        """Whether somebody has to answer it."""
-        return self.method is not None and bool(self.key)
-
-    @property
-    def is_response(self) -> bool:
-        """Whether it answers something."""
-        return self.method is None
-
 
 class Unparsed(Struct, frozen=True, gc=False):
     """Something that is no JSON-RPC message, and why."""

@@ -13,7 +13,6 @@ from typing import Final
 
 _WIDTH: Final = math.log(1.05)
 _BITS: Final = 32
-_MASK: Final = (1 << _BITS) - 1
 
 #: The bucket of the longest latency that is told apart: about two years.
 _LAST: Final = 650

@@ -77,6 +77,13 @@ ON CONFLICT (definition, connection) DO UPDATE SET last_seen = excluded.last_see
 _SURE: Final = frozenset({CONNECTION_MOVED, TOOL_SEEN})
 
 
+#: The counters of a connection, in the order of both statements.
+_counted: Final[Callable[[Connection], Values]] = attrgetter(
+    "seq", "messages", "calls", "open_calls", "errors", "dropped", "truncated", "open_streams", "request_bytes",
+    "response_bytes",
+)  # fmt: skip
+
+
 def connection_values(connection: Connection, change: int) -> Values:
     """Return the values of CONNECTION."""
     started, last_active, ended = started_us(connection), last_active_us(connection), connection.ended_us
@@ -113,16 +120,7 @@ def connection_values(connection: Connection, change: int) -> Values:
         iso(started),
         iso(last_active),
         None if ended is None else iso(ended),
-        connection.seq,
-        connection.messages,
-        connection.calls,
-        connection.open_calls,
-        connection.errors,
-        connection.dropped,
-        connection.truncated,
-        connection.open_streams,
-        connection.request_bytes,
-        connection.response_bytes,
+        *_counted(connection),
         orjson.dumps(connection.tools).decode(),
     )
 
@@ -145,16 +143,7 @@ def moved_values(connection: Connection, change: int) -> Values:
         ended,
         iso(last_active),
         None if ended is None else iso(ended),
-        connection.seq,
-        connection.messages,
-        connection.calls,
-        connection.open_calls,
-        connection.errors,
-        connection.dropped,
-        connection.truncated,
-        connection.open_streams,
-        connection.request_bytes,
-        connection.response_bytes,
+        *_counted(connection),
         orjson.dumps(connection.tools).decode(),
         connection.pk,
     )
